@@ -1,0 +1,1 @@
+"""Judges a generator by its samples."""

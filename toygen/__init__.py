@@ -1,0 +1,1 @@
+"""Learns one distribution from another."""
