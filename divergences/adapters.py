@@ -80,6 +80,20 @@ class _ScipyLaw:
         ends = edges[np.isfinite(edges)]
         return Knots(np.concatenate([position, ends]), np.concatenate([scale, np.zeros(ends.size)]))
 
+    def tails(self, levels: tuple[float, ...]) -> list[tuple[float, ...]]:
+        """Points beyond which ever less mass lies, for each infinite side: where a heavy tail shows."""
+        with np.errstate(all="ignore"):
+            sides = [
+                self._frozen.ppf(levels) if np.isneginf(self._box.low[0]) else np.zeros(1),
+                self._frozen.isf(levels) if np.isposinf(self._box.high[0]) else np.zeros(1),
+            ]
+        # Gaussian-like tails end within a few units of each other; only tails that span decades can diverge.
+        return [
+            tuple(map(float, side))
+            for side in sides
+            if np.isfinite(side).all() and np.abs(side).min() > 0 and (np.abs(side[1:]) > 10 * np.abs(side[:-1])).all()
+        ]
+
     def parts(self) -> tuple[Float64[np.ndarray, " k"], list[Distribution]]:
         return np.ones(1), [self]
 

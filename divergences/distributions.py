@@ -399,9 +399,16 @@ class Mixture:
         if self._gaussian and self.dim == 1:
             z = (x - self._means[:, 0]) * self._whitens[:, 0, 0]
             return self._log_scale - 0.5 * z * z
-        if self._gaussian:
-            z = np.einsum("nkd,ked->nke", x[:, None, :] - self._means, self._whitens)
-            return self._log_scale - 0.5 * np.einsum("nke,nke->nk", z, z)
+        if self._gaussian and self.dim <= 3:
+            # Whitening factors are lower triangular; a few passes over (n, k) beat any contraction of small axes.
+            offset = [x[:, axis, None] - self._means[:, axis] for axis in range(self.dim)]
+            square = np.zeros((len(x), len(self._leaves)))
+            for row in range(self.dim):
+                z = offset[0] * self._whitens[:, row, 0]
+                for column in range(1, row + 1):
+                    z += offset[column] * self._whitens[:, row, column]
+                square += z * z
+            return self._log_scale - 0.5 * square
         log_weights = np.log(self._leaf_weights)
         return np.stack([leaf.log_prob(x) for leaf in self._leaves], axis=1) + log_weights
 
