@@ -8,11 +8,13 @@ tells its structure by its quantiles. Torch and scikit-learn are recognised with
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
+from scipy.special import gammaln
 
 from divergences.checks import as_count, as_generator, one_of
 from divergences.distributions import (
@@ -42,6 +44,17 @@ class _ScipyLaw:
         self._frozen = frozen
         low, high = frozen.support()
         self._box = Box(np.array([low], dtype=np.float64), np.array([high], dtype=np.float64))
+        # scipy's own logpdf of these two under- or overflows far out in the tail, where a KL still counts.
+        names = [*(frozen.dist.shapes.split(", ") if frozen.dist.shapes else []), "loc", "scale"]
+        given = {"loc": 0.0, "scale": 1.0} | dict(zip(names, frozen.args, strict=False)) | frozen.kwds
+        self._loc, self._scale = float(given["loc"]), float(given["scale"])
+        self._log_density: Callable[[np.ndarray], np.ndarray] | None = None
+        if frozen.dist.name == "laplace":
+            self._log_density = lambda z: -np.abs(z) - np.log(2.0)
+        elif frozen.dist.name == "t":
+            df = float(given["df"])
+            constant = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi)
+            self._log_density = lambda z: constant - (df + 1) * np.log(np.hypot(1.0, z / np.sqrt(df)))
 
     def __repr__(self) -> str:
         return f"as_distribution(scipy.stats.{self._frozen.dist.name}{self._frozen.args})"
@@ -51,8 +64,13 @@ class _ScipyLaw:
         return self._box
 
     def log_prob(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
+        points = as_query(x, 1)[:, 0]
         with np.errstate(all="ignore"):
-            return np.asarray(self._frozen.logpdf(as_query(x, 1)[:, 0]), dtype=np.float64)
+            if self._log_density is not None:
+                return self._log_density((points - self._loc) / self._scale) - np.log(self._scale)
+            value = np.asarray(self._frozen.logpdf(points), dtype=np.float64)
+        # A density may be infinite at a point, as Beta(½, ½) is at its edges: no mass, but no number either.
+        return np.where(np.isposinf(value), -np.inf, value)
 
     def sample(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n d"]:
         draws = self._frozen.rvs(size=as_count(n, "n", minimum=0), random_state=as_generator(rng))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -436,13 +437,7 @@ class Discrete:
     def __init__(self, points: ArrayLike, weights: ArrayLike | None = None) -> None:
         self.points = as_points(points, "points")
         self.weights = as_weights(weights, "weights", len(self.points))
-        # −0.0 and 0.0 are one point.
-        atoms, inverse = np.unique(self.points + 0.0, axis=0, return_inverse=True)
-        masses = np.bincount(inverse.ravel(), weights=self.weights, minlength=len(atoms))
-        keep = masses > 0
-        self.atoms: Float64[np.ndarray, "a d"] = atoms[keep]
-        self.masses: Float64[np.ndarray, " a"] = masses[keep]
-        self._index = {atom.tobytes(): mass for atom, mass in zip(self.atoms, self.masses, strict=True)}
+        self.uniform = bool((self.weights == self.weights[0]).all())
 
     def __repr__(self) -> str:
         return f"Discrete({len(self.points)} points, dim={self.dim})"
@@ -451,6 +446,27 @@ class Discrete:
     def dim(self) -> int:
         """Dimension d."""
         return self.points.shape[1]
+
+    @cached_property
+    def _merged(self) -> tuple[Float64[np.ndarray, "a d"], Float64[np.ndarray, " a"]]:
+        # Only on demand: a large sample that is merely transported needs no merging.
+        atoms, inverse = np.unique(self.points + 0.0, axis=0, return_inverse=True)  # + 0.0: −0.0 and 0.0 are one point
+        masses = np.bincount(inverse.ravel(), weights=self.weights, minlength=len(atoms))
+        return atoms[masses > 0], masses[masses > 0]
+
+    @property
+    def atoms(self) -> Float64[np.ndarray, "a d"]:
+        """Distinct points of positive mass, sorted, shape (a, d)."""
+        return self._merged[0]
+
+    @property
+    def masses(self) -> Float64[np.ndarray, " a"]:
+        """Mass of each atom, shape (a,)."""
+        return self._merged[1]
+
+    @cached_property
+    def _index(self) -> dict[bytes, float]:
+        return {atom.tobytes(): float(mass) for atom, mass in zip(self.atoms, self.masses, strict=True)}
 
     @property
     def support(self) -> Box:
@@ -484,6 +500,11 @@ class Discrete:
         need_line(self)
         index = np.searchsorted(np.cumsum(self.masses), as_probabilities(u) - 1e-15)
         return self.atoms[np.minimum(index, len(self.atoms) - 1), 0]
+
+    def knots(self) -> Knots:
+        """The atoms, on the line only: each is a jump of the CDF."""
+        need_line(self)
+        return Knots(self.atoms[:, 0], np.zeros(len(self.atoms)))
 
 
 def parts_of(law: Distribution) -> tuple[Float64[np.ndarray, " k"], list[Distribution]]:
