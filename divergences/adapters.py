@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from divergences.checks import as_count, as_generator, one_of
+from divergences.checks import ArrayLike, as_count, as_generator, one_of
 from divergences.distributions import (
     Box,
     Discrete,

@@ -30,10 +30,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit
 
-from divergences.checks import one_of
+from divergences.checks import ArrayLike, one_of
 from divergences.distributions import Distribution, as_query
 from divergences.errors import InputError
 from divergences.estimate import Estimate

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from divergences.errors import InputError
 
-__all__ = ["as_array", "as_count", "as_generator", "as_number", "as_points", "as_weights", "describe_rows"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+else:
+    # What users hand in is checked here, in words; a run-time type checker would only get in the way.
+    ArrayLike = Any
+
+__all__ = ["ArrayLike", "as_array", "as_count", "as_generator", "as_number", "as_points", "as_weights", "describe_rows"]
 
 _SHOWN_ROWS = 3
 WEIGHT_TOLERANCE = 1e-8

@@ -96,9 +96,11 @@ def _density(law: Mixture) -> Callable[[float], float]:
     """The density as a textbook writes it, by scipy.stats."""
     from scipy import stats
 
-    parts = [
-        (float(w), stats.norm(float(c.mean[0]), float(np.sqrt(c.cov[0, 0])))) for w, c in zip(*law.parts(), strict=True)
-    ]
+    parts = []
+    for weight, part in zip(*law.parts(), strict=True):
+        if not isinstance(part, Gaussian):
+            raise TypeError("the textbook formula is written for mixtures of Gaussians")
+        parts.append((float(weight), stats.norm(float(part.mean[0]), float(np.sqrt(part.cov[0, 0])))))
     return lambda x: float(sum(w * part.pdf(x) for w, part in parts))
 
 

@@ -22,10 +22,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from numpy.typing import ArrayLike
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from divergences.checks import as_array, as_count, as_generator, as_points, as_weights
+from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_points, as_weights
 from divergences.errors import InputError, NoDensity
 
 __all__ = ["Box", "Discrete", "Distribution", "Frame", "Gaussian", "Knots", "Mixture", "Uniform"]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -49,6 +49,7 @@ _LOST = 1e-12
 _TAIL_LEVELS = (1e-20, 1e-60, 1e-140)
 
 
+@runtime_checkable
 class Expect(Protocol):
     """What ``Quadrature`` and ``MonteCarlo`` are: a sum of expectations in, an Estimate out."""
 
@@ -209,6 +210,7 @@ class Integral:
     nodes: int
 
 
+@runtime_checkable
 class Integrand(Protocol):
     """What ``adapt`` integrates over cells: nodes (m, d) in, (values, densities, places) out."""
 
@@ -233,7 +235,8 @@ class _Weighted:
         self.function = function
         self.law = law
         self.dim = law.dim
-        self.center, self.matrix, self.cuts = frame if frame is not None else (np.zeros(1), np.eye(1), np.empty(0))
+        line: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(1), np.eye(1), np.empty(0))
+        self.center, self.matrix, self.cuts = frame if frame is not None else line
         self.largest = 0.0
         self.has_mass = True
         self._log_volume = float(np.linalg.slogdet(self.matrix)[1])

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
+from divergences.checks import ArrayLike
 from divergences.distributions import Discrete, as_line, as_query
 
 __all__ = ["Critic", "LineCritic", "PointCritic"]
@@ -31,6 +31,7 @@ __all__ = ["Critic", "LineCritic", "PointCritic"]
 _BLOCK = 4_000_000
 
 
+@runtime_checkable
 class Critic(Protocol):
     """A 1-Lipschitz function on R^d with E_p f − E_q f = W₁(p, q)."""
 

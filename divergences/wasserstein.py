@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from divergences.adapters import as_distribution
-from divergences.checks import as_array, as_points, as_weights, one_of
+from divergences.checks import ArrayLike, as_array, as_points, as_weights, one_of
 from divergences.distributions import Discrete, Distribution, Gaussian
 from divergences.errors import InputError, NoDensity, NotCertified
 from divergences.estimate import Estimate
@@ -219,17 +218,14 @@ def _solve(
     rows, columns, mass, v = _simplex(a[keep_a], b[keep_b], keep_a, keep_b, block, places, scale)
     rows, columns, v = keep_a[rows], keep_b[columns], v * scale
     # c-transforms: the largest u for this v, then the largest v for that u. Feasible by construction, on every
-    # atom (zero-weight ones too); over the atoms of positive mass nothing is lost.
+    # atom, zero-weight ones too; where there is mass nothing is lost.
     u, v_full = np.empty(n), np.full(m, np.inf)
     for start in range(0, n, step):
         costs = block(slice(start, start + step))
         u[start : start + step] = (costs[:, keep_b] - v).min(axis=1)
-    positive = a > 0
     for start in range(0, n, step):
         cut = slice(start, start + step)
-        reduced = (block(cut) - u[cut, None])[positive[cut]]
-        if len(reduced):
-            v_full = np.minimum(v_full, reduced.min(axis=0))
+        v_full = np.minimum(v_full, (block(cut) - u[cut, None]).min(axis=0))
     # The gauge is free: fix it so that the critic is 0 at the mean of its values on q.
     shift = float(v_full[keep_b].mean())
     u, v_full = u + shift, v_full - shift
