@@ -1,0 +1,352 @@
+r"""The audit: everything that can be asked of a generator's samples, under one stated error rate.
+
+What is asked depends on what is given. Always: *distribution* and *memorization*. With ``modes``: *mode loss* and
+*fidelity*. With ``labels`` of the training data: *class loss*. A question that was not asked is not a finding.
+
+**Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` states the hypotheses
+and their margins), the chance that this audit flags anything is at most 0.05: 0.01 for memorization, whose test is
+exact by itself, and 0.04 shared by the other findings through Holm's procedure. These rates are of false flags; what an
+audit could have missed at its n is said in each finding. The intervals beside the numbers are for each number alone, at
+95 %.
+
+**Verdict of the whole**: FLAGGED beats INCONCLUSIVE beats CLEAR.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from divergences.adapters import as_distribution
+from divergences.checks import as_generator, as_points
+from divergences.errors import InputError
+from evaluation import questions
+from evaluation.features import features as named_features
+from evaluation.files import write_atomically
+from evaluation.findings import Finding, decide, printable
+from evaluation.labelled import labelled_modes
+from evaluation.memorization import memorization
+from evaluation.modes import mode_coverage
+from evaluation.samples import Samples, as_samples
+from evaluation.verdict import Verdict, worst
+
+__all__ = ["AuditReport", "Finding", "Material", "audit"]
+
+ALPHA = 0.05
+ALPHA_MEMORIZATION = 0.01
+_EXIT_STATUS = {Verdict.CLEAR: 0, Verdict.FLAGGED: 1, Verdict.INCONCLUSIVE: 3}
+_PACKAGES = ("mintmark", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What was judged, for the pictures of the report.
+
+    Attributes:
+        generated: the samples.
+        train: the training data.
+        test: the held-out data, or None.
+        modes: the known modes, or None.
+        labels: of train, or None.
+    """
+
+    generated: Samples
+    train: Samples
+    test: Samples | None
+    modes: Any = None
+    labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport:
+    """The findings of an audit, and how they came about.
+
+    Attributes:
+        findings: one per question asked.
+        protocol: sizes, features, error rates, seed and versions: what somebody needs to repeat it.
+        material: the samples themselves, for pictures.
+    """
+
+    findings: tuple[Finding, ...]
+    protocol: dict[str, Any]
+    material: Material
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the whole: FLAGGED beats INCONCLUSIVE beats CLEAR."""
+        return worst(finding.verdict for finding in self.findings)
+
+    @property
+    def exit_status(self) -> int:
+        """What the command returns: 0 clear, 1 flagged, 3 inconclusive."""
+        return _EXIT_STATUS[self.verdict]
+
+    def __getitem__(self, name: str) -> Finding:
+        """The finding of that name; a KeyError lists those there are."""
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"{name!r} was not asked; this audit asked {', '.join(f.name for f in self.findings)}")
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        from evaluation.report import to_text
+
+        return to_text(self)
+
+    def to_json(self) -> str:
+        """The report as strictly valid JSON; infinities are strings."""
+        from evaluation.report import to_json
+
+        return to_json(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one self-contained HTML page, whole or not at all.
+
+        Raises:
+            OSError: the place cannot be written.
+        """
+        from evaluation.report import to_html
+
+        page = to_html(self).encode("utf-8")
+        return write_atomically(path, lambda file: file.write(page))
+
+
+def audit(
+    *,
+    generated: Any,
+    train: Any,
+    test: Any = None,
+    modes: Any = None,
+    labels: Any = None,
+    features: Any = None,
+    rng: Any,
+) -> AuditReport:
+    """Judge a generator by its samples.
+
+    Args:
+        generated: what it made: points (n, d), or images (n, h, w) or (n, h, w, c), uint8 or float; ``Samples``; or a
+            sampler ``(n, rng) -> array``, from which as many are drawn as there are held-out (else training) samples.
+        train: what it was trained on, of the same kind and shape.
+        test: held-out data: drawn like train, never trained on. Without them memorization is inconclusive.
+        modes: a ``Mixture`` of Gaussians that points should cover; asks for mode loss and fidelity.
+        labels: of train, shape (len(train),); asks for class loss.
+        features: "pixels", "standardize", "pca:N", a callable array → (n, d), or None: pixels for images, standardize
+            for points. Fitted on train alone. Modes are always compared in the coordinates given.
+        rng: a ``numpy.random.Generator``: draws from a sampler, and the folds and bootstraps of the class audit.
+
+    Returns:
+        The findings; the same ``rng`` state gives the same report to the byte.
+
+    Raises:
+        InputError: arrays that hold NaN, are too small or do not go together; held-out data that are the training data.
+
+    >>> rng = np.random.default_rng(0)
+    >>> train, test, fresh = rng.normal(size=(3, 500, 2))
+    >>> report = audit(generated=fresh, train=train, test=test, rng=rng)
+    >>> str(report.verdict), [finding.name for finding in report.findings]
+    ('clear', ['distribution', 'memorization'])
+    """
+    rng = as_generator(rng, "rng=")
+    seed = _seed_of(rng)
+    material = _material(generated, train, test, rng)
+    chosen = _features(features, material.train)
+    embed = chosen.fit(material.train.array)
+    fakes, reals = _embedded(embed, material.generated, "generated="), _embedded(embed, material.train, "train=")
+    held_out = None if material.test is None else _embedded(embed, material.test, "test=")
+    law = None if modes is None else _checked_modes(modes, material.generated)
+    names = None if labels is None else _checked_labels(labels, material.train)
+
+    cases = []
+    if law is not None:
+        coverage = mode_coverage(generated=material.generated.array, modes=law)
+        cases += [questions.mode_loss(coverage), questions.fidelity(coverage)]
+    if names is not None:
+        cases.append(questions.class_loss(labelled_modes(generated=fakes, train=reals, labels=names, rng=rng)))
+    cases.append(questions.distribution(generated=fakes, train=reals, test=held_out))
+    findings = decide(cases, ALPHA - ALPHA_MEMORIZATION)
+    copies = memorization(generated=fakes, train=reals, test=held_out, alpha=ALPHA_MEMORIZATION)
+    overlap = _overlap(material)
+    findings.append(questions.copying(copies, same=overlap["generated_in_train"] == len(material.generated)))
+    protocol = _protocol(material, chosen.name, fakes.shape[1], seed, overlap)
+    return AuditReport(
+        tuple(findings), protocol, Material(material.generated, material.train, material.test, law, names)
+    )
+
+
+def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:
+    reals = _taken(train, "train=")
+    held_out = None if test is None else _taken(test, "test=")
+    if callable(generated) and not isinstance(generated, np.ndarray):
+        fakes = _drawn(generated, len(reals if held_out is None else held_out), rng)
+    else:
+        fakes = _taken(generated, "generated=")
+    for other, name in ((fakes, "generated="), (held_out, "test=")):
+        if other is not None:
+            _go_together(other, name, reals)
+    return Material(fakes, reals, held_out)
+
+
+def _taken(value: Any, name: str) -> Samples:
+    if isinstance(value, str | os.PathLike):
+        raise InputError(f"{name} is the path {os.fspath(value)!r}; read it with load_samples first.")
+    if isinstance(value, Samples):
+        return value
+    return as_samples(value, name, "array")
+
+
+def _drawn(sampler: Callable[..., Any], n: int, rng: np.random.Generator) -> Samples:
+    try:
+        drawn = sampler(n, rng)
+    except TypeError as error:
+        raise InputError(
+            f"generated= is called as a sampler, generated(n, rng) with n={n}, and failed: {error}. Pass such a "
+            "function, or an array of samples."
+        ) from error
+    samples = as_samples(
+        drawn, "what generated= drew", f"sampler {getattr(sampler, '__name__', type(sampler).__name__)}"
+    )
+    if len(samples) != n:
+        raise InputError(f"generated= was asked for {n} samples and drew {len(samples)}.")
+    return samples
+
+
+def _go_together(other: Samples, name: str, train: Samples) -> None:
+    """Same shape and same scale as train, or an error that names both."""
+    if other.array.shape[1:] != train.array.shape[1:]:
+        raise InputError(
+            f"{name} has {other.kind} of shape {other.array.shape[1:]} and train= {train.kind} of shape "
+            f"{train.array.shape[1:]}. They must be the same kind of thing: bring them to one shape, channels included."
+        )
+    if train.kind == "points":
+        return
+    scales = {name: _scale(other.array), "train=": _scale(train.array)}
+    if len(set(scales.values()) - {"unknown"}) > 1:
+        raise InputError(
+            f"the images of {name} are {scales[name]} and those of train= {scales['train=']}. Bring them to one scale, "
+            "best uint8, before the audit."
+        )
+
+
+def _scale(images: np.ndarray) -> str:
+    """The convention the pixels seem to follow; 'unknown' where they fit several, such as all-black images."""
+    if images.dtype == np.uint8:
+        return "uint8"
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and high > 8:
+        return f"floats on a scale such as [0, {255 if high > 32 else 16}]"
+    if low < 0 and high <= 1.5 and float((images < -0.25).mean()) > 0.05:
+        return "floats on a scale such as [-1, 1]"
+    return "floats on a scale such as [0, 1]" if low > -0.25 and 0.25 < high <= 1.5 else "unknown"
+
+
+def _features(wanted: Any, train: Samples) -> Any:
+    if wanted is None:
+        wanted = "pixels" if train.kind == "images" else "standardize"
+    return named_features(wanted)
+
+
+def _embedded(embed: Callable[..., Any], samples: Samples, name: str) -> Float64[np.ndarray, "n d"]:
+    points = as_points(embed(samples.array), f"the features of {name}")
+    if len(points) != len(samples):
+        raise InputError(
+            f"features= made {len(points)} rows of the {len(samples)} samples of {name}; one each is needed."
+        )
+    return points
+
+
+def _checked_modes(modes: Any, generated: Samples) -> Any:
+    law = as_distribution(modes, "modes=")
+    if generated.kind != "points":
+        raise InputError("modes= is for points; generated= holds images. Use labels= to ask for lost classes instead.")
+    if law.dim != generated.array.shape[1]:
+        raise InputError(
+            f"modes= lives in {law.dim} dimension{'s' if law.dim > 1 else ''} and generated= has points of "
+            f"{generated.array.shape[1]} coordinates."
+        )
+    return law
+
+
+def _checked_labels(labels: Any, train: Samples) -> np.ndarray:
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:
+        raise InputError(f"labels= must be a list of one label per row of train=: {error}.") from error
+    if array.shape != (len(train),):
+        raise InputError(
+            f"labels= must have shape ({len(train)},), one per sample of train=; it has shape {array.shape}."
+        )
+    return array
+
+
+def _seed_of(rng: np.random.Generator) -> int | str:
+    """The seed the generator started from, as text where it has no single number."""
+    sequence = rng.bit_generator.seed_seq
+    entropy = getattr(sequence, "entropy", None)
+    return entropy if isinstance(entropy, int) and entropy < 2**63 else str(entropy)
+
+
+def _overlap(material: Material) -> dict[str, int]:
+    """How many samples are equal, to the last bit, to another one; held-out data that are train are refused."""
+    known = _fingerprints(material.train)
+    fakes = _fingerprints(material.generated)
+    overlap = {
+        "generated_in_train": sum(print_ in known for print_ in fakes),
+        "generated_repeats": len(fakes) - len(set(fakes)),
+    }
+    if material.test is not None:
+        seen = sum(print_ in known for print_ in _fingerprints(material.test))
+        overlap["test_in_train"] = seen
+        if seen == len(material.test):
+            raise InputError(
+                f"all {seen} samples of test= also stand in train=. Held-out data must be held out: pass data that the "
+                "generator was not trained on, or leave test= out."
+            )
+    return overlap
+
+
+def _fingerprints(samples: Samples) -> list[bytes]:
+    array = samples.array if samples.array.dtype == np.uint8 else samples.array + 0.0  # −0.0 equals 0.0
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(array)]
+
+
+def _protocol(material: Material, features: str, dim: int, seed: int | str, overlap: dict[str, int]) -> dict[str, Any]:
+    def described(samples: Samples | None) -> dict[str, Any] | None:
+        if samples is None:
+            return None
+        shape = list(samples.array.shape)
+        return {"source": printable(samples.source), "n": shape[0], "shape": shape, "dtype": str(samples.array.dtype)}
+
+    return {
+        "generated": described(material.generated),
+        "train": described(material.train),
+        "test": described(material.test),
+        "overlap": overlap,
+        "features": features,
+        "feature_dimensions": dim,
+        "alpha": ALPHA,
+        "alpha_memorization": ALPHA_MEMORIZATION,
+        "margins": {
+            "mode and class share": questions.SHARE_MARGIN,
+            "high-quality share": 1 - questions.FIDELITY_MARGIN,
+            "Fréchet distance, of total variance": questions.VARIANCE_MARGIN,
+        },
+        "seed": seed,
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

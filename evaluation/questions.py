@@ -1,0 +1,384 @@
+r"""The questions of an audit: what each asks, when it is flagged, and what the answer means.
+
+The hypotheses leave room for generators that are good and not perfect; the margins are stated in every report.
+
+* *mode loss*: no mode is left out that a perfect generator would have hit, and each captured mode has at least half its
+  fair share of the high-quality samples. p = 2·min over modes of the Holm-adjusted exact binomial p-values; the 2 pays
+  for two families of tests.
+* *fidelity*: the high-quality share is at least 0.75 of a perfect generator's. Exact binomial p; flagged only if the
+  upper confidence bound lies below the margin as well.
+* *class loss*: each class has at least half its share in train. p is the least of the Holm-adjusted ones.
+* *distribution*: the debiased Fréchet distance to train is at most a tenth of the total variance of train's features.
+  Normal p, from the distance's own standard error; flagged only if the lower confidence bound lies above the margin as
+  well. A difference that is certain but smaller is reported, not flagged.
+* *memorization* is calibrated by itself, at its own false-alarm rate, and does not join the others in Holm's procedure.
+
+With fewer than ten generated samples nothing is tested, and what cannot be tested is inconclusive. So is a mode or
+class whose complete loss this n would not have shown, and a distance whose error is larger than the margin it is held
+against.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import ndtr
+
+from divergences.estimate import Estimate
+from evaluation.findings import Case, Finding, number, printable
+from evaluation.frechet import fid
+from evaluation.intervals import binomial_test, holm
+from evaluation.labelled import LabelledModes
+from evaluation.memorization import Memorization
+from evaluation.modes import ModeCoverage, quality_threshold
+from evaluation.verdict import Verdict
+
+__all__ = ["class_loss", "copying", "distribution", "fidelity", "mode_loss"]
+
+FEWEST = 10
+SHARE_MARGIN = 0.5
+FIDELITY_MARGIN = 0.25
+VARIANCE_MARGIN = 0.1
+_Z = 1.959963984540054
+_LISTED = 12
+
+
+def mode_loss(found: ModeCoverage) -> Case:
+    """Which known modes are missing or starved."""
+    hits = np.array([record.hits for record in found.per_mode])
+    fair = np.array([record.expected for record in found.per_mode]) / found.n
+    reached = hits > 0
+    absent = holm(binomial_test(hits, found.n, np.minimum(fair, 1.0), side="less"))
+    starving = holm(binomial_test(hits, int(found.inside.sum()), np.minimum(SHARE_MARGIN * fair, 1.0), side="less"))
+    p_values = np.minimum(2 * np.where(reached, starving, absent), 1.0)
+    names = [f"{record.index} at {_place(record.mean)}" for record in found.per_mode]
+
+    def conclude(level: float) -> Finding:
+        lost = p_values < level
+        states = np.select([lost & ~reached, lost, ~reached], ["missing", "starved", "undecided"], "reached")
+        verdict, meaning = _mode_answer(found, states, names, level)
+        unsure = int((states == "undecided").sum())
+        return Finding(
+            name="mode loss",
+            question="Does the generator reach every known mode, and give each its share?",
+            quantity=f"modes reached, of {found.total}",
+            estimate=Estimate(
+                float(reached.sum()),
+                float(unsure),
+                method="modes with a high-quality sample; the upper end adds those too rare to judge at this n",
+                n=found.n,
+                bounds=(float(reached.sum()), float(reached.sum()) + unsure),
+            ),
+            null=float(np.sum(1 - (1 - np.minimum(fair, 1.0)) ** found.n)),
+            p_value=float(p_values.min()),
+            verdict=verdict,
+            meaning=meaning,
+            evidence={
+                "missing": np.flatnonzero(states == "missing").tolist(),
+                "starved": np.flatnonzero(states == "starved").tolist(),
+                "undecided": np.flatnonzero(states == "undecided").tolist(),
+                "reverse_kl": found.reverse_kl,
+                "noise_floor": found.noise_floor,
+                "power": found.power_note,
+                "per_mode": [
+                    {
+                        "name": str(record.index),
+                        "mean": list(record.mean),
+                        "weight": record.weight,
+                        "hits": record.hits,
+                        "expected": record.expected,
+                        "share": record.share,
+                        "fair": record.expected / found.n,
+                        "p_adjusted": record.p_adjusted,
+                        "status": str(state),
+                    }
+                    for record, state in zip(found.per_mode, states, strict=True)
+                ],
+            },
+        )
+
+    return Case(float(p_values.min()) if found.n >= FEWEST else None, conclude)
+
+
+def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], level: float) -> tuple[Verdict, str]:
+    def called(state: str) -> str:
+        picked = [name for name, own in zip(names, states, strict=True) if own == state]
+        return f"mode{'s' if len(picked) > 1 else ''} {_listed(picked)}" if picked else ""
+
+    told = [
+        f"{verb} {called(state)}" for verb, state in (("misses", "missing"), ("starves", "starved")) if called(state)
+    ]
+    if told:
+        return Verdict.FLAGGED, (
+            f"The generator {' and '.join(told)}. A perfect generator would do this with a chance below {level:.2g}. "
+            "Samples that fall there but are of low quality would look the same: compare the fidelity finding and the "
+            "picture. If the modes are real, train longer, with a gradient penalty or larger batches, and compare "
+            "seeds."
+        )
+    unsure = int((states == "undecided").sum())
+    if unsure or found.n < FEWEST:
+        return Verdict.INCONCLUSIVE, (
+            f"{unsure or 'None'} of {found.total} modes got no high-quality sample, but {found.n} samples are too few "
+            f"to judge: {found.power_note}. Draw more samples."
+        )
+    return Verdict.CLEAR, (
+        f"Every mode is reached, and none is significantly below {SHARE_MARGIN:g} of its fair share. What this does "
+        f"not show: {found.power_note}."
+    )
+
+
+def fidelity(found: ModeCoverage) -> Case:
+    """Whether enough samples are of high quality."""
+    null = found.high_quality_null
+    margin = (1 - FIDELITY_MARGIN) * null
+    p_value = float(binomial_test([int(found.inside.sum())], found.n, margin, side="less")[0])
+
+    def conclude(level: float) -> Finding:
+        upper = found.high_quality.interval[1]
+        what = (
+            f"High quality is within {quality_threshold(len(found.per_mode[0].mean)):.3g}σ of a mode; of a perfect "
+            f"generator's samples {null:.2%} are."
+        )
+        if p_value < level and upper < margin:
+            verdict = Verdict.FLAGGED
+            meaning = (
+                f"{what} Here it is certainly less than {1 - FIDELITY_MARGIN:g} of that, {margin:.3g}: many samples "
+                "lie between the modes. A network that bridges them, too short a training, or noise added to the "
+                "samples would explain it; so would covariances in the modes file that are too small. Look at the "
+                "picture."
+            )
+        elif found.n < FEWEST or found.high_quality.value < margin:
+            verdict = Verdict.INCONCLUSIVE
+            meaning = (
+                f"{what} {found.n} samples do not tell whether the share lies above {margin:.3g}. Draw more samples."
+            )
+        else:
+            verdict = Verdict.CLEAR
+            meaning = (
+                f"{what} Flagged would be a share below {1 - FIDELITY_MARGIN:g} of that, {margin:.3g}. A smaller "
+                "shortfall shows in the interval; it is reported, not flagged."
+            )
+        return Finding(
+            name="fidelity",
+            question="Do the samples lie where the target has its mass?",
+            quantity="share of high-quality samples",
+            estimate=found.high_quality,
+            null=null,
+            p_value=p_value,
+            verdict=verdict,
+            meaning=meaning,
+            evidence={"margin": margin, "hits": int(found.inside.sum())},
+        )
+
+    return Case(p_value if found.n >= FEWEST else None, conclude)
+
+
+def class_loss(found: LabelledModes) -> Case:
+    """Which labelled classes are missing."""
+    adjusted = np.array([record.p_adjusted for record in found.per_class])
+    names = [printable(record.label) for record in found.per_class]
+    total = len(names)
+
+    def conclude(level: float) -> Finding:
+        lost = adjusted < level
+        missing = [name for name, gone in zip(names, lost, strict=True) if gone]
+        # What this level does not reject, and what this n could not have rejected, stays open.
+        open_ = [name for name in map(printable, found.undecided) if name not in missing]
+        verdict, meaning = _class_answer(found, missing, open_)
+        kept = total - len(missing)
+        return Finding(
+            name="class loss",
+            question="Does the generator draw every class of the training labels?",
+            quantity=f"classes drawn, of {total}",
+            estimate=Estimate(
+                float(kept),
+                float(len(open_)),
+                method="classes not shown to be short; the lower end leaves out those too rare to judge at this n",
+                n=found.n,
+                bounds=(float(kept - len(open_)), float(kept)),
+            ),
+            null=float(total),
+            p_value=float(adjusted.min()),
+            verdict=verdict,
+            meaning=meaning,
+            evidence={
+                "missing": missing,
+                "undecided": open_,
+                "accuracy": found.accuracy,
+                "confusion": found.confusion,
+                "assigned": found.assigned,
+                "power": found.power_note,
+                "per_class": [
+                    {
+                        "name": name,
+                        "count": record.raw_count,
+                        "share": record.share,
+                        "fair": record.fair,
+                        "recall": record.recall,
+                        "p_adjusted": record.p_adjusted,
+                        "status": "missing" if gone else "undecided" if name in open_ else "drawn",
+                    }
+                    for name, record, gone in zip(names, found.per_class, lost, strict=True)
+                ],
+            },
+        )
+
+    return Case(float(adjusted.min()) if found.n >= FEWEST else None, conclude)
+
+
+def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) -> tuple[Verdict, str]:
+    sight = f"the classifier that assigns samples to classes is right on {found.accuracy.value:.1%} of held-out folds"
+    if missing:
+        return Verdict.FLAGGED, (
+            f"Class{'es' if len(missing) > 1 else ''} {_listed(missing)} got less than {SHARE_MARGIN:g} of the share "
+            f"that train gives {'them' if len(missing) > 1 else 'it'}, confusions allowed for ({sight}). Samples so "
+            "distorted that they pass for another class would give the same picture: look at them. If the loss is "
+            "real, look for classes that are rare in train or were learned late, and compare seeds."
+        )
+    if open_ or found.n < FEWEST:
+        return Verdict.INCONCLUSIVE, (
+            f"No class is shown to be lost, but {found.n} samples would not have shown the complete loss of "
+            f"{_listed(open_) or 'one'}: {found.power_note}. Draw more samples."
+        )
+    return Verdict.CLEAR, (
+        f"Every class is drawn, none with significantly less than {SHARE_MARGIN:g} of its share in train ({sight}). "
+        f"What this does not show: {found.power_note}."
+    )
+
+
+def distribution(
+    *, generated: Float64[np.ndarray, "n d"], train: Float64[np.ndarray, "m d"], test: Float64[np.ndarray, "k d"] | None
+) -> Case:
+    """How far the features of the samples are from those of train, beside how far held-out ones are."""
+    measured = fid(generated=generated, reference=train)
+    held_out = None if test is None else fid(generated=test, reference=train)
+    variance = float(train.var(axis=0, ddof=1).sum())
+    margin = VARIANCE_MARGIN * variance
+    n = len(generated)
+    # One standard error downwards: with few samples the interval is not symmetric.
+    spread = (measured.value - measured.interval[0]) / _Z
+    known = n >= FEWEST and math.isfinite(spread)
+    p_value = float(ndtr((margin - measured.value) / spread)) if known and spread > 0 else None
+
+    def conclude(level: float) -> Finding:
+        low, high = measured.interval
+        if p_value is not None and p_value < level and low > margin:
+            verdict = Verdict.FLAGGED
+        elif not known or (high > margin and measured.error > margin):
+            verdict = Verdict.INCONCLUSIVE
+        else:
+            verdict = Verdict.CLEAR
+        return Finding(
+            name="distribution",
+            question="Do the samples have the mean and covariance of the training data?",
+            quantity="Fréchet distance to train (FID)",
+            estimate=measured,
+            null=0.0,
+            p_value=p_value,
+            verdict=verdict,
+            meaning=_distance_answer(verdict, measured, held_out, margin, n),
+            evidence={"margin": margin, "total_variance": variance, "held_out": held_out},
+        )
+
+    return Case(p_value, conclude)
+
+
+def _distance_answer(verdict: Verdict, measured: Estimate, held_out: Estimate | None, margin: float, n: int) -> str:
+    what = (
+        "The distance compares means and covariances. It is debiased: a perfect generator scores 0 on average, at any n"
+    )
+    what += "." if held_out is None else f". Held-out data score {number(held_out)}."
+    limit = f"{VARIANCE_MARGIN:g} of the total variance of train, {margin:.3g}"
+    if verdict is Verdict.FLAGGED:
+        return (
+            f"{what} This generator lies above {limit}, with confidence: its samples lie elsewhere or spread "
+            "otherwise. Lost modes, blur, or preprocessing that differs between the two sets would all do this; "
+            "compare the samples first."
+        )
+    if verdict is Verdict.INCONCLUSIVE:
+        return (
+            f"{what} With {n} samples its error is larger than what would be flagged, {limit}. Draw more samples, or "
+            "use features of fewer dimensions (pca:N)."
+        )
+    sure = "is certain, but small" if measured.interval[0] > 0 else "is compatible with none"
+    return (
+        f"{what} The difference {sure}: flagged would be more than {limit}, with confidence. Equal means and "
+        "covariances do not make equal distributions: this finding alone would miss much."
+    )
+
+
+def copying(found: Memorization, *, same: bool) -> Finding:
+    """Whether training data are handed out; ``same`` says that generated= is train= itself, or rows of it."""
+    rate = f"a perfect generator is flagged with a chance of at most {found.false_alarm:g}"
+    n, verdict = len(found.scores), found.verdict
+    note = found.note[:1].upper() + found.note[1:]
+    if verdict is Verdict.CLEAR and n < FEWEST:
+        verdict, note = (
+            Verdict.INCONCLUSIVE,
+            f"{n} samples are too few to clear a generator of copying. Draw more samples",
+        )
+    if verdict is Verdict.FLAGGED:
+        meaning = (
+            f"{note} ({rate}). "
+            + ("Every sample is a training sample: was the training file passed as the generated one? " if same else "")
+            + "Look at the pairs below: a copy resembles its training sample and not the held-out one. Near-duplicates "
+            "within the data, some in train and some among the held-out, weaken this test; a held-out set drawn from "
+            "elsewhere than train would make any generator look like a copier. If the pairs are copies, train on more "
+            "data, for a shorter time, or with augmentation."
+        )
+    elif verdict is Verdict.CLEAR:
+        meaning = (
+            f"{note} ({rate}). Not seen: copies changed by more than the spacing of "
+            "the data, and copies up to a symmetry that the features do not know, such as mirrored images."
+        )
+    else:
+        meaning = f"{note}."
+        if len(found.null_scores) == 0:
+            meaning += (
+                " Keep some data aside before training and pass them as held-out data: copying shows only beside data "
+                "that the generator has never seen."
+            )
+    return Finding(
+        name="memorization",
+        question="Does the generator hand out its training data?",
+        quantity="share of samples that are copies",
+        estimate=found.copy_share,
+        null=0.0,
+        p_value=found.p_value if len(found.null_scores) else None,
+        verdict=verdict,
+        meaning=meaning,
+        evidence={
+            "false_alarm": found.false_alarm,
+            "sensitivity": found.sensitivity,
+            "exact_copies": found.exact_copies,
+            "suspect_count": len(found.suspects),
+            "suspects": [
+                {
+                    "generated": suspect.generated,
+                    "train": suspect.train,
+                    "distance": suspect.distance,
+                    "score": suspect.score,
+                    "p_value": suspect.p_value,
+                }
+                for suspect in found.suspects
+            ],
+            "scores": found.scores,
+            "null_scores": found.null_scores,
+            "distances": found.distances,
+            "null_distances": found.null_distances,
+            "nearest_train": found.nearest_train,
+            "nearest_test": found.nearest_test,
+        },
+    )
+
+
+def _place(mean: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{coordinate:.3g}" for coordinate in mean[:3])
+    return f"({shown}{', ...' if len(mean) > 3 else ''})"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,282 @@
+"""The audit end to end: planted defects are found for the right reason, good generators pass, little data is no
+pass."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from divergences import Estimate, Gaussian, InputError, Mixture
+from evaluation import Samples, Verdict, audit
+from evaluation.findings import Case, Finding, decide
+
+GRID = Mixture([Gaussian([x, y], 0.0025 * np.eye(2)) for x in range(-4, 5, 2) for y in range(-4, 5, 2)])
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Train, held-out and fresh samples of the grid."""
+    draw = rng(1)
+    return GRID.sample(2000, draw), GRID.sample(1000, draw), GRID.sample(1500, draw)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Real images: train with labels, held-out, and images that are neither."""
+    data = load_digits()
+    order = rng(2).permutation(len(data.images))
+    images, labels = (data.images[order] * 15).astype(np.uint8), data.target[order]
+    return images[:800], labels[:800], images[800:1200], images[1200:], labels[1200:]
+
+
+def without(*lost):
+    return Mixture([law for k, law in enumerate(GRID.components) if k not in lost])
+
+
+def names(report):
+    return {finding.name: finding.verdict for finding in report.findings}
+
+
+def test_a_perfect_generator_is_clear(grid):
+    train, test, fresh = grid
+    report = audit(generated=fresh, train=train, test=test, modes=GRID, rng=rng())
+    assert set(names(report).values()) == {Verdict.CLEAR}
+    assert report.verdict is Verdict.CLEAR
+    assert report.exit_status == 0
+    assert report["mode loss"].estimate.value == 25 == round(report["mode loss"].null)
+    assert report["fidelity"].estimate.agrees(report["fidelity"].null)
+    assert report["distribution"].estimate.agrees(0)
+
+
+def test_a_sampler_is_drawn_from(grid):
+    train, test, _ = grid
+    report = audit(generated=GRID.sample, train=train, test=test, modes=GRID, rng=rng())
+    assert report.protocol["generated"] == {
+        "source": "sampler sample", "n": 1000, "shape": [1000, 2], "dtype": "float64"
+    }  # fmt: skip
+    assert report.exit_status == 0
+    assert audit(generated=GRID.sample, train=train, rng=rng()).protocol["generated"]["n"] == 2000
+
+
+def test_lost_modes_are_named_and_nothing_else_is_flagged(grid):
+    train, test, _ = grid
+    report = audit(generated=without(3, 17).sample(1500, rng(5)), train=train, test=test, modes=GRID, rng=rng())
+    assert report.exit_status == 1
+    assert names(report) == {
+        "mode loss": Verdict.FLAGGED, "fidelity": Verdict.CLEAR, "distribution": Verdict.CLEAR,
+        "memorization": Verdict.CLEAR,
+    }  # fmt: skip
+    finding = report["mode loss"]
+    assert finding.evidence["missing"] == [3, 17]
+    assert finding.estimate.value == 23
+    assert "3 at (-4, 2), 17 at (2, 0)" in finding.meaning
+    assert finding.p_value < 1e-6
+
+
+def test_starved_modes_are_told_from_missing_ones(grid):
+    train, test, _ = grid
+    weights = np.where(np.arange(25) == 6, 0.004, 0.996 / 24)
+    generated = Mixture(GRID.components, weights).sample(4000, rng(3))
+    finding = audit(generated=generated, train=train, test=test, modes=GRID, rng=rng())["mode loss"]
+    assert finding.verdict is Verdict.FLAGGED
+    assert (finding.evidence["missing"], finding.evidence["starved"]) == ([], [6])
+
+
+def test_bridges_between_modes_are_a_matter_of_fidelity(grid):
+    train, test, fresh = grid
+    blurred = fresh + rng(7).normal(size=fresh.shape) * 0.15
+    report = audit(generated=blurred, train=train, test=test, modes=GRID, rng=rng())
+    assert report["fidelity"].verdict is Verdict.FLAGGED
+    assert report["mode loss"].verdict is Verdict.CLEAR
+    # A tenth of the samples astray is reported, not flagged.
+    fresh = fresh.copy()
+    fresh[::10] += 1.0
+    little = audit(generated=fresh, train=train, test=test, modes=GRID, rng=rng())["fidelity"]
+    assert little.verdict is Verdict.CLEAR
+    assert little.estimate.interval[1] < little.null
+
+
+def test_a_shifted_generator_fails_the_distribution(grid):
+    train, test, fresh = grid
+    report = audit(generated=fresh + 2.0, train=train, test=test, rng=rng())
+    assert names(report) == {"distribution": Verdict.FLAGGED, "memorization": Verdict.CLEAR}
+    # A certain but small difference is reported, not flagged.
+    small = audit(generated=fresh + 0.5, train=train, test=test, rng=rng())["distribution"]
+    assert small.verdict is Verdict.CLEAR
+    assert small.estimate.interval[0] > 0
+    assert "is certain, but small" in small.meaning
+
+
+def test_a_copier_is_flagged_for_copying(digits):
+    train, labels, test, fresh, _ = digits
+    draw = rng(4)
+    generated = fresh[:400].copy()
+    copied = draw.choice(400, 120, replace=False)
+    noise = draw.integers(-6, 7, (120, 8, 8))
+    sources = draw.choice(800, 120, replace=False)
+    generated[copied] = np.clip(train[sources].astype(int) + noise, 0, 255).astype(np.uint8)
+    report = audit(generated=generated, train=train, test=test, labels=labels, rng=rng())
+    assert report.exit_status == 1
+    assert names(report) == {
+        "class loss": Verdict.CLEAR, "distribution": Verdict.CLEAR, "memorization": Verdict.FLAGGED
+    }  # fmt: skip
+    finding = report["memorization"]
+    assert finding.estimate.agrees(0.3)
+    truth = dict(zip(copied.tolist(), sources.tolist(), strict=True))
+    right = [truth.get(s["generated"]) == s["train"] for s in finding.evidence["suspects"]]
+    assert np.mean(right) > 0.9
+    assert sum(right) > 100
+
+
+def test_lost_classes_are_named(digits):
+    train, labels, test, fresh, truth = digits
+    report = audit(generated=fresh[~np.isin(truth, [3, 7])], train=train, test=test, labels=labels, rng=rng())
+    assert report["class loss"].verdict is Verdict.FLAGGED
+    assert report["class loss"].evidence["missing"] == ["3", "7"]
+    assert report["memorization"].verdict is Verdict.CLEAR
+
+
+def test_held_out_images_pass_as_a_generator(digits):
+    train, labels, test, fresh, _ = digits
+    assert audit(generated=fresh, train=train, test=test, labels=labels, rng=rng()).exit_status == 0
+
+
+def test_without_held_out_data_memorization_is_inconclusive(grid):
+    train, _, fresh = grid
+    report = audit(generated=fresh, train=train, modes=GRID, rng=rng())
+    assert report.exit_status == 3
+    assert report["memorization"].verdict is Verdict.INCONCLUSIVE
+    assert "held-out" in report["memorization"].meaning
+    assert report["memorization"].p_value is None
+    # A flag beats it.
+    assert audit(generated=without(0).sample(1500, rng()), train=train, modes=GRID, rng=rng()).exit_status == 1
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_too_few_samples_are_never_a_pass(grid, n):
+    train, test, fresh = grid
+    report = audit(generated=fresh[:n], train=train, test=test, modes=GRID, rng=rng())
+    assert set(names(report).values()) == {Verdict.INCONCLUSIVE}
+    assert all(np.isfinite(finding.estimate.value) for finding in report.findings)
+
+
+def test_few_samples_of_few_classes_are_inconclusive(digits):
+    train, labels, test, fresh, truth = digits
+    report = audit(generated=fresh[truth != 4][:12], train=train, test=test, labels=labels, rng=rng())
+    assert report["class loss"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_train_passed_as_generated_is_said(grid):
+    train, test, _ = grid
+    report = audit(generated=train, train=train, test=test, rng=rng())
+    assert report["memorization"].verdict is Verdict.FLAGGED
+    assert "was the training file passed as the generated one?" in report["memorization"].meaning
+    assert report.protocol["overlap"] == {"generated_in_train": 2000, "generated_repeats": 0, "test_in_train": 0}
+
+
+def test_findings_can_be_asked_for_by_name(grid):
+    train, test, fresh = grid
+    report = audit(generated=fresh, train=train, test=test, rng=rng())
+    with pytest.raises(KeyError, match="this audit asked distribution, memorization"):
+        report["mode loss"]
+
+
+def test_features_are_chosen_and_reported(digits):
+    train, _, test, fresh, _ = digits
+    report = audit(generated=fresh, train=train, test=test, features="pca:5", rng=rng())
+    assert (report.protocol["features"], report.protocol["feature_dimensions"]) == ("pca:5", 5)
+    mine = audit(generated=fresh, train=train, test=test, features=lambda x: x.mean(axis=1), rng=rng())
+    assert mine.protocol["feature_dimensions"] == 8
+
+
+def test_units_do_not_matter_for_points(grid):
+    train, test, fresh = grid
+    unit = np.array([1000.0, 0.001])
+    plain = audit(generated=fresh, train=train, test=test, rng=rng())["distribution"].estimate.value
+    scaled = audit(generated=fresh * unit, train=train * unit, test=test * unit, rng=rng())["distribution"]
+    assert scaled.estimate.value == pytest.approx(plain, rel=1e-6, abs=1e-9)
+
+
+POINTS = rng(9).normal(size=(60, 3))
+IMAGES = rng(9).integers(0, 256, (60, 4, 4), dtype=np.uint8)
+HOLED = np.where(np.arange(60)[:, None] == 7, np.nan, POINTS)
+BAD = {
+    "nan": (dict(generated=HOLED, train=POINTS), r"generated= holds NaN in 1 of 60 rows \(first: row 7\)"),
+    "nan in train": (dict(generated=POINTS, train=HOLED), "train= holds NaN"),
+    "nan in test": (dict(generated=POINTS, train=POINTS, test=HOLED), "test= holds NaN"),
+    "empty": (dict(generated=np.empty((0, 3)), train=POINTS), "generated= holds 0 samples"),
+    "one": (dict(generated=POINTS[:1], train=POINTS), "generated= holds 1 sample"),
+    "text": (dict(generated=np.array(["a", "b"]), train=POINTS), "generated= must hold real numbers"),
+    "none": (dict(generated=None, train=POINTS), "generated= must hold real numbers"),
+    "path": (dict(generated="x.npy", train=POINTS), "generated= is the path 'x.npy'"),
+    "dimensions": (dict(generated=POINTS[:, :2], train=POINTS), r"generated= has points of shape \(2,\) and train="),
+    "test dimensions": (dict(generated=POINTS, train=POINTS, test=POINTS[:, :1]), r"test= has points of shape \(1,\)"),
+    "kinds": (dict(generated=IMAGES, train=POINTS), r"generated= has images of shape \(4, 4\) and train= points"),
+    "channels": (dict(generated=np.stack([IMAGES] * 3, -1), train=IMAGES), "channels included"),
+    "dtype": (dict(generated=IMAGES / 255, train=IMAGES), r"are floats on a scale such as \[0, 1\] and"),
+    "sign": (dict(generated=IMAGES / 127.5 - 1, train=IMAGES / 255), r"\[-1, 1\]"),
+    "scale": (dict(generated=IMAGES * 1.0, train=IMAGES / 255), r"\[0, 255\]"),
+    "test scale": (dict(generated=IMAGES, train=IMAGES, test=IMAGES / 255), "the images of test= are floats"),
+    "not held out": (dict(generated=POINTS + 1, train=POINTS, test=POINTS[:40]), "all 40 samples of test= also stand"),
+    "modes dimension": (dict(generated=POINTS, train=POINTS, modes=GRID), "modes= lives in 2 dimensions"),
+    "modes of images": (dict(generated=IMAGES, train=IMAGES, modes=GRID), "modes= is for points"),
+    "modes thing": (dict(generated=POINTS, train=POINTS, modes="grid"), "modes= must be"),
+    "labels shape": (dict(generated=POINTS, train=POINTS, labels=[1, 2]), r"labels= must have shape \(60,\)"),
+    "labels rare": (dict(generated=POINTS, train=POINTS, labels=[0] * 59 + [1]), "labels="),
+    "labels ragged": (dict(generated=POINTS, train=POINTS, labels=[[1], [1, 2]]), "labels="),
+    "features": (dict(generated=POINTS, train=POINTS, features="inception"), "features= must be"),
+    "features rows": (dict(generated=POINTS, train=POINTS, features=lambda x: x[:3]), "features="),
+    "rng": (dict(generated=POINTS, train=POINTS, rng=0), "rng= must be a numpy.random.Generator"),
+    "sampler rows": (dict(generated=lambda n, rng: POINTS[:5], train=POINTS), "asked for 60 samples and drew 5"),
+    "sampler arguments": (dict(generated=lambda: POINTS, train=POINTS), r"called as a sampler, generated\(n, rng\)"),
+    "sampler nan": (dict(generated=lambda n, rng: HOLED, train=POINTS), "what generated= drew holds NaN"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(case):
+    arguments, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        audit(**{"rng": rng(), **arguments})
+
+
+def test_black_images_are_judged_and_not_refused():
+    black = np.zeros((60, 4, 4))
+    report = audit(generated=black, train=IMAGES / 255, test=rng(3).random((60, 4, 4)), rng=rng())
+    assert report["distribution"].verdict is Verdict.FLAGGED
+
+
+def test_samples_carry_their_source(grid):
+    train, _, fresh = grid
+    report = audit(generated=Samples(fresh, "here.npy", "points"), train=train, rng=rng())
+    assert report.protocol["generated"]["source"] == "here.npy"
+
+
+def case(p_value):
+    return Case(
+        p_value,
+        lambda level: Finding("x", "?", "q", Estimate(0.0, 0.0), None, p_value, Verdict.CLEAR, "", {"level": level}),
+    )
+
+
+def test_holm_grants_each_rejected_case_its_level_and_the_others_none():
+    found = decide([case(0.02), case(None), case(0.001), case(0.5)], 0.06)
+    assert [f.evidence["level"] for f in found] == [pytest.approx(0.03), 0.0, pytest.approx(0.02), 0.0]
+    # The second does not fall at 0.03, so the third is not asked, although it lies below 0.06.
+    found = decide([case(0.001), case(0.04), case(0.05)], 0.06)
+    assert [f.evidence["level"] for f in found] == [pytest.approx(0.02), 0.0, 0.0]
+
+
+def test_perfect_generators_are_flagged_no_more_often_than_stated():
+    """60 audits of perfect generators: at 5 % three flags are expected at most; more than 8 has a chance below 1 %."""
+    modes = Mixture([Gaussian([x, 0.0], 0.04 * np.eye(2)) for x in range(4)], [0.1, 0.2, 0.3, 0.4])
+    flags = 0
+    for seed in range(60):
+        draw = rng(1000 + seed)
+        generated, train, test = modes.sample(120, draw), modes.sample(150, draw), modes.sample(100, draw)
+        report = audit(generated=generated, train=train, test=test, modes=modes, rng=draw)
+        flags += report.verdict is Verdict.FLAGGED
+    assert flags <= 8

@@ -1,0 +1,252 @@
+"""The command: verdicts as exit statuses, one-line errors, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from divergences import Gaussian, Mixture
+from evaluation.__main__ import main
+
+MODES = Mixture([Gaussian([float(x), 0.0], 0.01 * np.eye(2)) for x in range(4)])
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Files as toy training writes them, and generators with planted defects."""
+    place = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    train, test = MODES.sample(600, rng), MODES.sample(400, rng)
+    np.savez(place / "train.npz", samples=train)
+    np.savez(place / "test.npz", samples=test)
+    np.savez(
+        place / "modes.npz",
+        means=np.stack([law.mean for law in MODES.components]),
+        covariances=np.stack([law.cov for law in MODES.components]),
+        weights=MODES.weights,
+    )
+    np.save(place / "good.npy", MODES.sample(500, rng))
+    np.save(place / "dropper.npy", Mixture(MODES.components[1:]).sample(500, rng))
+    copies = MODES.sample(500, rng)
+    copies[:150] = train[:150] + 1e-6
+    np.savetxt(place / "copier.csv", copies, delimiter=",", header="x,y", comments="")
+    np.save(place / "nan.npy", np.full((20, 2), np.nan))
+    np.save(place / "three.npy", rng.normal(size=(50, 3)))
+    np.save(place / "pickle.npy", np.array([object()] * 3, dtype=object), allow_pickle=True)
+    (place / "cut.npz").write_bytes((place / "train.npz").read_bytes()[:500])
+    (place / "labels.txt").write_text("\n".join(["cat", "dog"] * 300))
+    (place / "empty").mkdir()
+    (place / "pictures").mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(place / "pictures" / f"{i}.png")
+    return place
+
+
+def run(folder, *arguments, capsys):
+    words = [str(folder / word) if (folder / str(word).split(":")[0]).exists() else str(word) for word in arguments]
+    try:
+        status = main(words)
+    except SystemExit as exit_:  # argparse's way out
+        status = exit_.code
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+FULL = ("--train", "train.npz", "--test", "test.npz", "--modes", "modes.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "verdicts"),
+    [
+        (("good.npy", *FULL), 0, {}),
+        (("dropper.npy", *FULL), 1, {"mode loss": "flagged"}),
+        (("copier.csv", *FULL), 1, {"memorization": "flagged"}),
+        (("good.npy", "--train", "train.npz"), 3, {"memorization": "inconclusive"}),
+        (("good.npy", "--train", "train.npz:samples", "--test", "test.npz", "--features", "pca:1"), 0, {}),
+    ],
+)
+def test_the_exit_status_is_the_verdict(folder, capsys, arguments, status, verdicts):
+    code, out, err = run(folder, *arguments, "--json", "-", capsys=capsys)
+    data = json.loads(out)
+    assert (code, err) == (status, "")
+    assert data["exit_status"] == status
+    odd = {f["name"]: f["verdict"] for f in data["findings"] if f["verdict"] != "clear"}
+    assert odd == verdicts
+
+
+def test_files_are_written_and_the_text_is_printed(folder, capsys, tmp_path):
+    code, out, err = run(
+        folder,
+        "dropper.npy",
+        *FULL,
+        "--json",
+        tmp_path / "new" / "r.json",
+        "--html",
+        tmp_path / "r.html",
+        capsys=capsys,
+    )
+    assert (code, err) == (1, "")
+    assert out.startswith("mintmark audit: FLAGGED.")
+    assert json.loads((tmp_path / "new" / "r.json").read_text(encoding="utf-8"))["verdict"] == "flagged"
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "r.html"]
+
+
+def test_quiet_prints_nothing(folder, capsys):
+    assert run(folder, "good.npy", *FULL, "--quiet", capsys=capsys) == (0, "", "")
+
+
+def test_labels_ask_for_classes(folder, capsys):
+    code, out, _ = run(folder, "good.npy", *FULL, "--train-labels", "labels.txt", "--json", "-", capsys=capsys)
+    assert "class loss" in [finding["name"] for finding in json.loads(out)["findings"]]
+    assert code in (0, 3)
+
+
+def test_same_seed_same_bytes(folder, capsys, tmp_path):
+    pages = []
+    for name in ("a", "b"):
+        places = ("--html", tmp_path / name, "--json", tmp_path / f"{name}.json")
+        run(folder, "good.npy", *FULL, "--seed", "7", *places, capsys=capsys)
+        pages.append((tmp_path / name).read_bytes() + (tmp_path / f"{name}.json").read_bytes())
+    assert pages[0] == pages[1]
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["protocol"]["seed"] == 7
+
+
+BAD = {
+    "nothing": ((), "arguments are required"),
+    "no train": (("good.npy",), "--train"),
+    "missing": (("nowhere.npy", "--train", "train.npz"), "there is no such file"),
+    "missing train": (("good.npy", "--train", "nowhere.npz"), "there is no such file"),
+    "nan": (("nan.npy", "--train", "train.npz"), "holds NaN in 20 of 20 rows"),
+    "dimensions": (("three.npy", "--train", "train.npz"), "shape (3,) and train= points of shape (2,)"),
+    "pickle": (("pickle.npy", "--train", "train.npz"), "pickled Python objects"),
+    "cut": (("good.npy", "--train", "cut.npz"), "not a complete .npz"),
+    "key": (("good.npy", "--train", "train.npz:x"), "no array 'x'; it holds samples"),
+    "modes file": (("good.npy", "--train", "train.npz", "--modes", "test.npz"), "lacks means and covariances"),
+    "modes suffix": (("good.npy", "--train", "train.npz", "--modes", "good.npy"), "modes are read from an .npz"),
+    "labels": (("good.npy", "--train", "train.npz", "--train-labels", "test.npz"), "labels must have shape"),
+    "held out": (("good.npy", "--train", "train.npz", "--test", "train.npz"), "Held-out data must be held out"),
+    "empty folder": (("empty", "--train", "train.npz"), "holds no images"),
+    "kinds": (("pictures", "--train", "train.npz"), "images of shape (6, 6) and train= points"),
+    "features": (("good.npy", "--train", "train.npz", "--features", "inception"), "features="),
+    "components": (("good.npy", "--train", "train.npz", "--features", "pca:9"), "pca:9"),
+    "negative seed": (("good.npy", "--train", "train.npz", "--seed", "-1"), "a seed is a whole number from 0"),
+    "large seed": (("good.npy", "--train", "train.npz", "--seed", "4294967296"), "a seed is a whole number from 0"),
+    "word seed": (("good.npy", "--train", "train.npz", "--seed", "x"), "a seed is a whole number from 0"),
+    "unknown": (("good.npy", "--train", "train.npz", "--frobnicate"), "unrecognized arguments"),
+    "html is a folder": (("good.npy", "--train", "train.npz", "--html", "empty"), "is a folder"),
+    "html is an input": (("good.npy", "--train", "train.npz", "--html", "good.npy"), "would overwrite it"),
+    "nowhere to write": (("good.npy", "--train", "train.npz", "--json", "/proc/none/r.json"), "cannot be written"),
+    "below a file": (("good.npy", "--train", "train.npz", "--html", "good.npy/r.html"), "cannot be written"),
+    "twice": (("good.npy", "--train", "train.npz", "--html", "r", "--json", "r"), "name the same file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_misuse_is_one_line_and_status_2(folder, capsys, tmp_path, monkeypatch, case):
+    arguments, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    before = {entry: entry.stat().st_mtime_ns for entry in sorted(folder.iterdir())}
+    arguments = [word.replace("good.npy/", f"{folder}/good.npy/") for word in arguments]
+    if not {"--html", "--json"} & set(arguments):
+        arguments += ["--html", str(tmp_path / "r.html")]
+    code, out, err = run(folder, *arguments, capsys=capsys)
+    assert (code, out) == (2, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("mintmark: error: ")
+    assert message in last
+    assert "Traceback" not in err
+    # argparse says how to call it first; our own errors are one line alone.
+    assert len(err.strip().splitlines()) == 1 or err.startswith("usage: ")
+    assert list(tmp_path.iterdir()) == []
+    assert {entry: entry.stat().st_mtime_ns for entry in sorted(folder.iterdir())} == before
+
+
+def test_an_unwritable_place_is_found_before_anything_is_read(folder, capsys):
+    code, _, err = run(folder, "nowhere.npy", "--train", "train.npz", "--html", "/proc/none/r.html", capsys=capsys)
+    assert code == 2
+    assert "cannot be written" in err
+
+
+def test_interruption_is_quiet(folder, capsys, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    import importlib
+
+    monkeypatch.setattr(importlib.import_module("evaluation.audit"), "audit", interrupted)
+    code, out, err = run(folder, "good.npy", *FULL, capsys=capsys)
+    assert (code, out, err) == (130, "", "mintmark: interrupted\n")
+
+
+def test_help_is_quick_and_names_the_exit_statuses(capsys, folder):
+    code, out, _ = run(folder, "--help", capsys=capsys)
+    assert code == 0
+    assert "0 clear, 1 flagged, 3 inconclusive, 2 misuse" in out
+    assert run(folder, "--version", capsys=capsys)[1].startswith("mintmark ")
+
+
+def test_the_module_is_the_command(folder, tmp_path):
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "evaluation", "copier.csv", *FULL, "--html", str(tmp_path / "r.html")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "✕ MEMORIZATION: flagged." in done.stdout
+    assert done.stderr == ""
+    assert (tmp_path / "r.html").stat().st_size > 20_000
+    assert time.perf_counter() - started < 60
+
+
+def test_a_reader_that_goes_away_is_no_error(folder):
+    call = f"{sys.executable} -W error -m evaluation good.npy {' '.join(FULL)} --json -"
+    done = subprocess.run(
+        ["bash", "-c", f"{call} | head -c 10; echo; echo ${{PIPESTATUS[0]}}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split()[-1] == "0"
+
+
+def test_names_that_are_no_text_and_terminals_that_know_no_letters(folder, tmp_path):
+    strange = os.fsencode(tmp_path) + b"/\xff<b>.npy"
+    Path(os.fsdecode(strange)).write_bytes((folder / "good.npy").read_bytes())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "evaluation",
+            strange,
+            *FULL,
+            "--html",
+            tmp_path / "r.html",
+            "--json",
+            "-",
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout.decode("ascii"))["verdict"] == "clear"
+    assert "&lt;b&gt;.npy" in (tmp_path / "r.html").read_text(encoding="utf-8")

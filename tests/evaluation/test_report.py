@@ -1,0 +1,217 @@
+"""The report: strictly valid JSON, one page that fetches nothing and trusts no text, the same bytes twice."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from divergences import Estimate, Gaussian, Mixture
+from evaluation import Samples, audit
+from evaluation.findings import number
+from evaluation.report import to_html
+
+MODES = Mixture([Gaussian([float(x), 0.0], 0.01 * np.eye(2)) for x in range(3)])
+HOSTILE = """<script>alert("x")</script>' onload='y $\\frac{1$ {{ 7 * 7 }}"""
+
+
+def audited(seed=0, source="a.npy", **extra):
+    draw = np.random.default_rng(5)
+    train, test = MODES.sample(400, draw), MODES.sample(200, draw)
+    generated = np.concatenate([MODES.components[0].sample(150, draw), train[:30] + 1e-6])
+    return audit(
+        generated=Samples(generated, source, "points"), train=train, test=test, modes=MODES,
+        rng=np.random.default_rng(seed), **extra,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report():
+    return audited(source=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return to_html(report)
+
+
+@pytest.fixture(scope="module")
+def image_report():
+    data = load_digits()
+    images, labels = (data.images * 15).astype(np.uint8), data.target
+    rng = np.random.default_rng(0)
+    generated = images[1200:][~np.isin(labels[1200:], [2])]
+    generated = np.concatenate([generated, images[:60]])
+    return audit(generated=generated, train=images[:700], test=images[700:1200], labels=labels[:700], rng=rng)
+
+
+class Tags(HTMLParser):
+    """All tags with their attributes, and whether every one is closed."""
+
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parsed(page):
+    parser = Tags()
+    parser.feed(page)
+    assert parser.open == []
+    return parser.tags
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_json_is_strict_and_says_what_the_report_says(report):
+    data = json.loads(report.to_json(), parse_constant=refuse)
+    assert data["schema"] == "mintmark-audit-1"
+    assert (data["verdict"], data["exit_status"]) == ("flagged", 1)
+    assert [f["name"] for f in data["findings"]] == [f.name for f in report.findings]
+    for given, told in zip(report.findings, data["findings"], strict=True):
+        assert told["question"] == given.question
+        assert told["verdict"] == given.verdict.value
+        assert told["estimate"]["value"] == given.estimate.value
+        assert told["p_value"] == given.p_value
+    assert len(data["findings"][-1]["evidence"]["suspects"]) == data["findings"][-1]["evidence"]["suspect_count"]
+    assert data["protocol"]["seed"] == 0
+    assert data["protocol"]["generated"]["source"] == HOSTILE
+
+
+def test_infinities_are_strings_in_json():
+    from evaluation.report import _plain
+
+    told = _plain(
+        {"a": np.float64(np.inf), "b": Estimate(-np.inf, 0.0), "c": np.array([np.nan, 1.0]), "d": np.int64(3)}
+    )
+    assert told["a"] == "inf"
+    assert told["b"]["value"] == "-inf"
+    assert told["c"] == ["nan", 1.0]
+    assert json.loads(json.dumps(told, allow_nan=False))["d"] == 3
+    assert _plain(np.zeros(5000))["shape"] == [5000]
+
+
+def test_the_page_fetches_nothing(page):
+    tags = parsed(page)
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "embed", "form", "base"} == set()
+    for tag, attributes in tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert "src" not in attributes or attributes["src"].startswith("data:image/")
+        assert "href" not in attributes or attributes["href"].startswith("#")
+        if tag == "img":
+            assert attributes["alt"]
+    policy = next(a["content"] for t, a in tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert "url(" not in page
+
+
+def test_user_text_is_shown_and_never_obeyed(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+
+
+def test_the_verdict_is_told_in_words_at_the_top(page):
+    assert page.index("<strong") < page.index("FLAGGED") < page.index("The samples")
+
+
+def test_every_finding_stands_on_the_page_with_number_null_and_meaning(report, page):
+    for finding in report.findings:
+        for text in (finding.question, number(finding.estimate), number(finding.null)):
+            assert text in page
+        assert finding.name.replace(" ", "-") in page
+
+
+def test_links_lead_somewhere(page):
+    tags = parsed(page)
+    anchors = {a["id"] for _, a in tags if "id" in a}
+    assert {a["href"][1:] for _, a in tags if "href" in a} == anchors
+
+
+def test_pictures_of_images_show_pairs_classes_and_samples(image_report):
+    page = to_html(image_report)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) == 6
+    assert any("what is missing: training samples of class 2" in caption for caption in captions)
+    assert any("each above its nearest training image and held-out image" in caption for caption in captions)
+    assert sum(len(a.get("src", "")) for _, a in parsed(page)) > 50_000
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("test", [True, False])
+def test_every_kind_of_points_has_its_page(dim, test):
+    draw = np.random.default_rng(0)
+    train, held_out, generated = draw.normal(size=(3, 40, dim))
+    report = audit(generated=generated, train=train, test=held_out if test else None, rng=draw)
+    assert len(re.findall("<img", to_html(report))) == 2
+
+
+def test_text_is_plain_narrow_and_complete(report):
+    text = report.to_text()
+    assert all(len(line) <= 100 for line in text.splitlines() if HOSTILE not in line)
+    assert text.startswith("mintmark audit: FLAGGED.")
+    assert "✕ MODE LOSS: flagged." in text
+    assert "starves modes 1 at (1, 0), 2 at (2, 0)" in text
+    assert "training row" in text
+    assert "; p = " in text
+    assert "\x1b" not in text
+
+
+def test_same_seed_same_bytes(tmp_path):
+    first, second = audited(), audited()
+    assert first.to_json() == second.to_json()
+    assert first.to_text() == second.to_text()
+    assert first.to_html(tmp_path / "a.html").read_bytes() == second.to_html(tmp_path / "b.html").read_bytes()
+
+
+def test_the_page_is_written_whole_or_not_at_all(report, tmp_path, monkeypatch):
+    from evaluation import files
+
+    def broken(self, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.Path, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        report.to_html(tmp_path / "x.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Estimate(1.0, 0.0), "1"),
+        (Estimate(-0.25, 0.5, level=0.95), "−0.25 ± 0.5"),
+        (Estimate(0.5, 0.2, bounds=(0.4, 0.7)), "0.5 [0.4, 0.7]"),
+        (Estimate(np.inf, 0.0), "∞"),
+        (None, "–"),
+    ],
+)
+def test_numbers_for_people(value, told):
+    assert number(value) == told
+
+
+def test_labels_may_be_any_text(tmp_path):
+    draw = np.random.default_rng(0)
+    labels = np.array(["<b>$\\frac{", "猫", "a\nb", "\udcff"])[np.arange(200) % 4]
+    train = draw.normal(size=(200, 2)) + 20 * (np.arange(200) % 4)[:, None]
+    report = audit(generated=train[labels != "猫"] + 0.1, train=train, labels=labels, rng=draw)
+    assert report["class loss"].evidence["missing"] == ["猫"]
+    page = report.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "猫" in page
+    assert "<b>$" not in page
+    assert json.loads(report.to_json(), parse_constant=refuse)["verdict"] == "flagged"

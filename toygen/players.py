@@ -1,0 +1,181 @@
+r"""Who plays: the turns of a GAN, and the streams of data and noise they feed on.
+
+Every member draws from its own random generators, and a stream draws many batches ahead at once, so that K members
+cost K large draws now and then instead of K small ones every step. How far ahead is a constant: a member's n-th batch
+depends on its generator and on n alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from divergences.checks import as_count, as_points
+from divergences.distributions import Distribution
+from divergences.errors import InputError
+from toygen.objectives import Objective
+from toygen.penalties import Penalty, Play, clip_weights, none
+from toygen.train import Turn
+
+__all__ = ["adam", "gan", "minibatches"]
+
+AHEAD = 64
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of the standard recipe: Adam, learning rate 1e-3, betas (0, 0.99).
+
+    No momentum (β₁ = 0): in a game the other player has moved by the time momentum pays out.
+    """
+    return torch.optim.Adam(parameters, lr=1e-3, betas=(0.0, 0.99))
+
+
+def gan(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    *,
+    objective: Objective,
+    latent: Distribution,
+    penalty: Penalty = none,
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam,
+    rng: Any,
+) -> list[Turn]:
+    """The two turns of a generative adversarial network: ``"discriminator"``, then ``"generator"``.
+
+    Each turn draws its own fresh latents. For more moves of the discriminator take
+    ``dataclasses.replace(turns[0], repeats=5)``.
+
+    Args:
+        generator: (K, b, k) → (K, b, d).
+        discriminator: (K, b, d) → (K, b, 1): its own logit, or a critic's score.
+        objective: what the two want.
+        latent: the law of z, of dimension k.
+        penalty: what keeps the discriminator honest.
+        optimizer: makes an elementwise optimiser from parameters; called once per player.
+        rng: one generator per member for the latents, or one from which they are spawned by member index.
+
+    Returns:
+        Two turns for ``train``.
+
+    Raises:
+        InputError: generator and discriminator with different numbers of members, or too few generators.
+    """
+    first = next(generator.parameters())
+    members = len(first)
+    if len(next(discriminator.parameters())) != members:
+        raise InputError(
+            f"generator and discriminator must have the same members; they have {members} and "
+            f"{len(next(discriminator.parameters()))}."
+        )
+    noise_rngs, mix_rngs = _member_rngs(rng, members)
+    noise = _Stream(lambda stream, n: latent.sample(n, stream), noise_rngs, first.dtype)
+    mixes = _Stream(lambda stream, n: stream.random((n, 1)), mix_rngs, first.dtype)
+    weights = list(discriminator.parameters())
+
+    def critic(x: Tensor) -> Tensor:
+        return discriminator(x)[..., 0]
+
+    def discriminator_loss(batch: Tensor) -> Tensor:
+        size = batch.shape[1]
+        with torch.no_grad():
+            fake = generator(noise.take(size))
+        x = torch.cat([batch, fake], dim=1).requires_grad_(penalty.term is not None)
+        scores = critic(x)
+        loss = objective.discriminator_loss(scores[:, :size], scores[:, size:])
+        if penalty.term is None:
+            return loss
+        return loss + penalty.weight * penalty.term(Play(critic, x, scores, mixes.take(size)))
+
+    def generator_loss(batch: Tensor) -> Tensor:
+        return objective.generator_loss(critic(generator(noise.take(batch.shape[1]))))
+
+    def project() -> None:
+        if penalty.bound is not None:
+            clip_weights(weights, penalty.bound)
+
+    return [
+        Turn("discriminator", discriminator_loss, optimizer(weights), project=project),
+        Turn("generator", generator_loss, optimizer(list(generator.parameters()))),
+    ]
+
+
+def minibatches(
+    data: Any,
+    *,
+    size: Any,
+    rng: Any,
+    members: Any,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Tensor]:
+    """Endless minibatches, drawn with replacement by each member for itself.
+
+    Args:
+        data: points (n, d), shared by all members.
+        size: points per batch, b.
+        rng: one generator per member, or one from which they are spawned by member index.
+        members: K.
+        dtype: of the batches.
+
+    Yields:
+        Tensors of shape (K, b, d).
+
+    Raises:
+        InputError: data that are not finite points, or a size below 1.
+    """
+    points = torch.tensor(as_points(data, "data"), dtype=dtype)
+    size = as_count(size, "size")
+    rows, _ = _member_rngs(rng, as_count(members, "members"))
+    # Indices stay integers; only the gathered points are of the networks' dtype.
+    stream = _Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64)
+
+    def forever() -> Iterator[Tensor]:
+        while True:
+            yield points[stream.take(size)]
+
+    return forever()
+
+
+class _Stream:
+    """Batches of random numbers, one row of the tensor per member, each from its own generator."""
+
+    def __init__(
+        self,
+        draw: Callable[[np.random.Generator, int], np.ndarray],
+        rngs: Sequence[np.random.Generator],
+        dtype: torch.dtype,
+    ) -> None:
+        self._draw = draw
+        self._rngs = rngs
+        self._dtype = dtype
+        self._size = 0
+        self._block = torch.empty(0)
+        self._next = 0
+
+    def take(self, size: int) -> Tensor:
+        """The next batch: (K, size, ...)."""
+        if size != self._size or self._next == AHEAD:
+            block = np.stack([self._draw(rng, AHEAD * size) for rng in self._rngs])
+            # Batches first, so that each one lies together in memory.
+            block = block.reshape(len(block), AHEAD, size, *block.shape[2:]).swapaxes(0, 1)
+            self._block = torch.tensor(np.ascontiguousarray(block), dtype=self._dtype)
+            self._size, self._next = size, 0
+        self._next += 1
+        return self._block[self._next - 1]
+
+
+def _member_rngs(rng: Any, members: int) -> tuple[list[np.random.Generator], list[np.random.Generator]]:
+    """Two independent streams per member. A spawned child depends on its parent and its index, not on its siblings."""
+    if isinstance(rng, np.random.Generator):
+        own = rng.spawn(members)
+    elif isinstance(rng, Sequence) and all(isinstance(one, np.random.Generator) for one in rng):
+        own = list(rng)
+    else:
+        raise InputError(f"rng must be a numpy.random.Generator, or a list of one per member; it is {rng!r}.")
+    if len(own) != members:
+        raise InputError(f"rng must hold one generator per member ({members}); it holds {len(own)}.")
+    pairs = [one.spawn(2) for one in own]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
