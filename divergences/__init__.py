@@ -1,33 +1,47 @@
 """Distances between distributions, each number with its error.
 
 Laws: ``Gaussian``, ``Uniform``, ``Mixture``, ``Discrete``, and ``as_distribution`` for what other libraries call one.
-Divergences: ``kl``, ``jsd``, ``total_variation``, ``hellinger`` by ``Quadrature`` or ``MonteCarlo``; ``wasserstein``
-with plan, potentials, certificate and critic. The GAN game: ``optimal_logit``, ``optimal_discriminator``,
-``gan_value``. ``CLAIMS`` pairs the theory with two independent computations of each side.
+f-divergences (``kl``, ``jsd``, ``chi2``, ``renyi``, any ``f_divergence`` of the f-GAN table) by ``Quadrature`` or
+``MonteCarlo``; ``wasserstein`` with plan, potentials, certificate and critic. The GAN game: ``optimal_logit``,
+``optimal_discriminator``, ``gan_value``. ``CLAIMS`` pairs the theory with two independent computations of each side.
 
 Everything is in nats. The package imports neither torch nor POT until an optimal-transport problem needs solving.
 """
 
 from divergences.adapters import as_distribution
 from divergences.adversarial import gan_value, optimal_discriminator, optimal_logit
+from divergences.brackets import jsd_bracket, kl_bracket
 from divergences.claims import CLAIMS, Claim
 from divergences.distributions import Box, Discrete, Distribution, Gaussian, Mixture, Uniform
 from divergences.errors import InputError, NoDensity, NotCertified, UnderResolved
 from divergences.estimate import Estimate
 from divergences.expectation import MonteCarlo, Quadrature
-from divergences.f_divergences import hellinger, jsd, kl, total_variation
+from divergences.f_divergences import (
+    alpha_divergence,
+    chi2,
+    f_divergence,
+    hellinger,
+    js_distance,
+    jsd,
+    kl,
+    renyi,
+    total_variation,
+)
+from divergences.generators import GENERATORS, Generator
 from divergences.kantorovich import Critic
 from divergences.wasserstein import Transport, wasserstein
 
 __all__ = [
-    "CLAIMS",
     "Box",
+    "CLAIMS",
     "Claim",
     "Critic",
     "Discrete",
     "Distribution",
     "Estimate",
+    "GENERATORS",
     "Gaussian",
+    "Generator",
     "InputError",
     "Mixture",
     "MonteCarlo",
@@ -37,13 +51,20 @@ __all__ = [
     "Transport",
     "UnderResolved",
     "Uniform",
+    "alpha_divergence",
     "as_distribution",
+    "chi2",
+    "f_divergence",
     "gan_value",
     "hellinger",
+    "js_distance",
     "jsd",
+    "jsd_bracket",
     "kl",
+    "kl_bracket",
     "optimal_discriminator",
     "optimal_logit",
+    "renyi",
     "total_variation",
     "wasserstein",
 ]

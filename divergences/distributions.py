@@ -96,6 +96,11 @@ class Gaussian:
         mean: a number on the line, else shape (d,).
         cov: the *variance* on the line, else the covariance matrix (d, d): symmetric, positive definite.
 
+    Attributes:
+        mean: shape (d,).
+        cov: shape (d, d).
+        cholesky: the lower triangular L with LLᵀ = cov.
+
     Raises:
         InputError: wrong shapes, NaN, or a covariance that is not symmetric positive definite.
 
@@ -120,7 +125,7 @@ class Gaussian:
             raise InputError("cov must be symmetric; use (cov + cov.T) / 2 if the difference is rounding.")
         matrix = (matrix + matrix.T) / 2
         try:
-            self._cholesky = np.linalg.cholesky(matrix)
+            self.cholesky = np.linalg.cholesky(matrix)
         except np.linalg.LinAlgError as error:
             smallest = float(np.linalg.eigvalsh(matrix)[0])
             raise InputError(
@@ -130,8 +135,8 @@ class Gaussian:
         self.mean = center
         self.cov = matrix
         # Precision factor: whitened = (x − mean) @ _whiten.T, by a triangular inverse of a small, well-scaled factor.
-        self._whiten = np.linalg.inv(self._cholesky)
-        self._log_norm = -float(np.log(np.diag(self._cholesky)).sum()) - 0.5 * center.size * _LOG_2PI
+        self._whiten = np.linalg.inv(self.cholesky)
+        self._log_norm = -float(np.log(np.diag(self.cholesky)).sum()) - 0.5 * center.size * _LOG_2PI
 
     def __repr__(self) -> str:
         if self.dim == 1:
@@ -156,7 +161,7 @@ class Gaussian:
     def sample(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n d"]:
         """Draw n points, shape (n, d)."""
         n = as_count(n, "n", minimum=0)
-        return self.mean + as_generator(rng).standard_normal((n, self.dim)) @ self._cholesky.T
+        return self.mean + as_generator(rng).standard_normal((n, self.dim)) @ self.cholesky.T
 
     def cdf(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """P(X ≤ x), on the line only."""
@@ -173,19 +178,19 @@ class Gaussian:
     def quantile(self, u: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Inverse of the CDF, on the line only."""
         need_line(self)
-        return self.mean[0] + self._cholesky[0, 0] * ndtri(as_probabilities(u))
+        return self.mean[0] + self.cholesky[0, 0] * ndtri(as_probabilities(u))
 
     def knots(self) -> Knots:
         """Mean ± kσ, out to where the density underflows."""
         need_line(self)
-        sigma = self._cholesky[0, 0]
+        sigma = self.cholesky[0, 0]
         position = self.mean[0] + sigma * np.concatenate([-_GAUSSIAN_KNOTS[:0:-1], _GAUSSIAN_KNOTS])
         return Knots(position, np.full(position.size, sigma))
 
     def frame(self) -> Frame:
         """Mean + Cholesky factor · z, z in [−10, 10]^d: beyond lies a mass below 4e-23 per side in the plane."""
         cuts = np.concatenate([-_GAUSSIAN_FRAME[:0:-1], _GAUSSIAN_FRAME])
-        return Frame(self.mean, self._cholesky, cuts)
+        return Frame(self.mean, self.cholesky, cuts)
 
     def parts(self) -> tuple[Float64[np.ndarray, " k"], list[Distribution]]:
         """One part: itself."""
@@ -193,7 +198,7 @@ class Gaussian:
 
     def _standardize(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         need_line(self)
-        return (as_line(x) - self.mean[0]) / self._cholesky[0, 0]
+        return (as_line(x) - self.mean[0]) / self.cholesky[0, 0]
 
 
 class Uniform:

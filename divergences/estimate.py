@@ -14,7 +14,7 @@ this is why an ``expect`` method takes a whole sum of expectations.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["Estimate"]
@@ -82,6 +82,22 @@ class Estimate:
             return low <= other_high and other_low <= high
         slack = _ULPS * math.ulp(max(abs(low), abs(high), abs(other_low), abs(other_high)))
         return low <= other_high + slack and other_low <= high + slack
+
+    @property
+    def bits(self) -> Estimate:
+        """The same divergence in bits instead of nats.
+
+        >>> print(Estimate(math.log(2.0), 0.0).bits)
+        1 ± 0
+        """
+        scale = 1 / math.log(2.0)
+        return replace(
+            self,
+            value=self.value * scale,
+            error=self.error * scale,
+            raw=None if self.raw is None else self.raw * scale,
+            bounds=None if self.bounds is None else (self.bounds[0] * scale, self.bounds[1] * scale),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; infinities become strings, since JSON has none."""

@@ -20,6 +20,7 @@ A term whose law is ``Discrete`` is summed exactly by both.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +46,8 @@ _MAX_LEVELS = 45
 _MASS_TOLERANCE = 1e-7
 # A mass off by less is rounding.
 _LOST = 1e-12
+# Below this a density times anything is lost in underflow; what could survive is the business of the tail check.
+_NO_MASS = 1e-280
 # What a heavy tail contributes between and beyond these tail probabilities decides whether an integral is infinite.
 _TAIL_LEVELS = (1e-20, 1e-60, 1e-140)
 
@@ -125,8 +128,18 @@ class Quadrature:
                 "log_prob is not normalised, or a narrow mode was missed. Give the law knots(), or use MonteCarlo.",
                 Estimate(value, max(error, abs(value)), method="unresolved quadrature", n=nodes),
             )
-        tail = _infinite_tail(function, law) if law.dim == 1 and np.isfinite(value) else 0.0
-        return (tail, 0.0, nodes) if tail else (value, error, nodes)
+        if np.isfinite(value):
+            tail = _tail(function, law)
+            if np.isinf(tail):
+                return tail, 0.0, nodes
+            if abs(tail) > max(self.tol, 1e-9) * max(1.0, abs(value)):
+                raise UnderResolved(
+                    f"the integrand has not died out where the density of {law!r} underflows: {abs(tail):.1e} of "
+                    "it lies beyond. The integral is infinite or nearly so; use a closed form if there is one.",
+                    Estimate(value, max(error, abs(value)), method="unresolved quadrature", n=nodes),
+                )
+            error += abs(tail)
+        return value, error, nodes
 
 
 @dataclass(frozen=True)
@@ -247,8 +260,8 @@ class _Weighted:
         values = _call(self.function, x)
         with np.errstate(invalid="ignore"):
             # Where there is no mass, f does not count, whatever it is.
-            self.largest = max(self.largest, float(np.abs(values[density > 0]).max(initial=0.0)))
-            return np.where(density > 0, density * values, 0.0), density, x
+            self.largest = max(self.largest, float(np.abs(values[density > _NO_MASS]).max(initial=0.0)))
+            return np.where(density > _NO_MASS, density * values, 0.0), density, x
 
 
 def adapt(
@@ -425,25 +438,44 @@ def _refine_near(
     return np.concatenate([cells[0] for cells in done]), np.concatenate([cells[1] for cells in done])
 
 
-def _infinite_tail(function: Function, law: Distribution) -> float:
-    """±inf if f·p does not die out in a heavy tail of the law, else 0.
+def _tail(function: Function, law: Distribution) -> float:
+    """What f·p still contributes far out in the tails of the law: ±inf if it does not die out there.
 
-    Compares what two sections far out contribute, each many decades long: where the integral converges the further
-    one is smaller by orders of magnitude, where it diverges it is not.
+    Two sections far out are compared, on each side of each part: where the integral converges the further one is the
+    smaller, by orders of magnitude; where it diverges it is not. Light tails are only looked at for integrands that
+    grow exponentially in the log-ratio: nothing else survives exp(−x²/2).
     """
-    for _, leaf in zip(*parts_of(law), strict=True):
-        tails = getattr(leaf, "tails", None)
-        if tails is None:
-            continue
-        for near, middle, far in tails(_TAIL_LEVELS):
-            sections = []
-            for start, stop in ((near, middle), (middle, far)):
-                edges = np.geomspace(abs(start), abs(stop), 257) * np.sign(stop)
-                low, high = np.minimum(edges[:-1], edges[1:])[:, None], np.maximum(edges[:-1], edges[1:])[:, None]
-                sections.append(float(_integrate_cells(_Weighted(function, law, None), low, high)[0][:, 0].sum()))
-            if np.isinf(sections[1]) or (abs(sections[1]) > 1e-8 and abs(sections[1]) >= 0.5 * abs(sections[0])):
-                return float(np.copysign(np.inf, sections[1]))
-    return 0.0
+    far_out = 0.0
+    for leaf in parts_of(law)[1]:
+        for sections in _sections(leaf, steep=getattr(function, "steep", False)):
+            near, far = (
+                float(_integrate_cells(_Weighted(function, law, None), low, high)[0][:, 0].sum())
+                for low, high in sections
+            )
+            if np.isinf(far) or (abs(far) > 1e-8 and abs(far) >= 0.5 * abs(near)):
+                return float(np.copysign(np.inf, far))
+            far_out += abs(far)
+    return far_out
+
+
+def _sections(leaf: Distribution, *, steep: bool) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Cells of two successive sections of each tail of a simple law."""
+    if hasattr(leaf, "tails") and leaf.dim == 1:
+        edges = [
+            [np.geomspace(abs(a), abs(b), 257) * np.sign(b) for a, b in itertools.pairwise(places)]
+            for places in leaf.tails(_TAIL_LEVELS)
+        ]
+        return [[_cells(section[:, None]) for section in sections] for sections in edges]
+    if steep and leaf.dim == 1 and hasattr(leaf, "frame") and np.isinf(leaf.support.low).all():
+        frame = leaf.frame()
+        reach = [np.linspace(20, 27, 9)[:, None], np.linspace(27, 34, 9)[:, None]]
+        return [[_cells(frame.center + side * frame.matrix[0, 0] * part) for part in reach] for side in (-1.0, 1.0)]
+    return []
+
+
+def _cells(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Panels (low, high) between successive edges, in either direction."""
+    return np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
 
 
 def _exact_sum(function: Function, law: Discrete) -> tuple[float, float, int]:

@@ -109,7 +109,7 @@ def test_monte_carlo_covers_at_its_level():
 
 
 def test_monte_carlo_works_in_many_dimensions():
-    p, q = Gaussian(np.zeros(10), np.eye(10)), Gaussian(np.full(10, 0.3), np.eye(10))
+    p, q = Mixture([Gaussian(np.zeros(10), np.eye(10))]), Gaussian(np.full(10, 0.3), np.eye(10))
     estimate = kl(p, q, expect=MonteCarlo(np.random.default_rng(0), n=100_000))
     assert estimate.agrees(0.45)
     assert estimate.error < 0.01
