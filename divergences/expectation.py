@@ -20,20 +20,20 @@ A term whose law is ``Discrete`` is summed exactly by both.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtri
 
+from divergences.cells import MASS_TOLERANCE, adapt, integrate_cells
 from divergences.checks import as_count, as_generator, as_number
-from divergences.distributions import Discrete, Distribution, knots_of, parts_of
+from divergences.distributions import Discrete, Distribution, parts_of
 from divergences.errors import InputError, UnderResolved
 from divergences.estimate import Estimate
+from divergences.placement import frame_of, line_cells, plane_cells, tail_sections
 
 __all__ = ["Expect", "MonteCarlo", "Quadrature"]
 
@@ -41,15 +41,8 @@ Function: TypeAlias = Callable[[Float64[np.ndarray, "n d"]], Float64[np.ndarray,
 Term: TypeAlias = tuple[float, Function, Distribution]
 
 _EPS = float(np.finfo(np.float64).eps)
-_ORDER = {1: 16, 2: 8}
-_MAX_LEVELS = 45
-_MASS_TOLERANCE = 1e-7
-# A mass off by less is rounding.
-_LOST = 1e-12
 # Below this a density times anything is lost in underflow; what could survive is the business of the tail check.
 _NO_MASS = 1e-280
-# What a heavy tail contributes between and beyond these tail probabilities decides whether an integral is infinite.
-_TAIL_LEVELS = (1e-20, 1e-60, 1e-140)
 
 
 @runtime_checkable
@@ -114,15 +107,15 @@ class Quadrature:
             weights, leaves = parts_of(law)
             results = []
             for weight, leaf in zip(weights, leaves, strict=True):
-                integrand = _Weighted(function, leaf, _frame_of(leaf))
-                low, high = _plane_cells(leaf, integrand.cuts, (law, *getattr(function, "laws", ())))
+                integrand = _Weighted(function, leaf, frame_of(leaf))
+                low, high = plane_cells(leaf, integrand.cuts, (law, *getattr(function, "laws", ())))
                 budget = self.max_nodes // len(leaves)
                 results.append((float(weight), adapt(integrand, low, high, self.tol, budget)))
         value = _total([weight * result.value for weight, result in results])
         error = sum(weight * result.error for weight, result in results)
         nodes = sum(result.nodes for _, result in results)
         mass = sum(weight * result.mass for weight, result in results)
-        if abs(mass - 1) > _MASS_TOLERANCE + sum(weight * result.mass_error for weight, result in results):
+        if abs(mass - 1) > MASS_TOLERANCE + sum(weight * result.mass_error for weight, result in results):
             raise UnderResolved(
                 f"the density of {law!r} integrates to {mass:.6g}, not 1, on the {nodes} nodes used: either its "
                 "log_prob is not normalised, or a narrow mode was missed. Give the law knots(), or use MonteCarlo.",
@@ -212,30 +205,6 @@ class MonteCarlo:
         return float(value), float(variance), total
 
 
-@dataclass(frozen=True)
-class Integral:
-    """An integral with its error, the mass found on the same cells, and how many nodes it took."""
-
-    value: float
-    error: float
-    mass: float
-    mass_error: float
-    nodes: int
-
-
-@runtime_checkable
-class Integrand(Protocol):
-    """What ``adapt`` integrates over cells: nodes (m, d) in, (values, densities, places) out."""
-
-    dim: int
-    matrix: np.ndarray
-    largest: float
-    has_mass: bool
-
-    def __call__(self, z: Float64[np.ndarray, "m d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values (m,) to integrate, densities (m,) that should have mass 1, places (m, d) in the space itself."""
-
-
 class _Weighted:
     """Nodes of cells in, rows [f·p, p] out; in the plane, in the coordinates of the law's own frame."""
 
@@ -264,180 +233,6 @@ class _Weighted:
             return np.where(density > _NO_MASS, density * values, 0.0), density, x
 
 
-def adapt(
-    integrand: Integrand,
-    low: Float64[np.ndarray, "c d"],
-    high: Float64[np.ndarray, "c d"],
-    tol: float,
-    max_nodes: int,
-) -> Integral:
-    """Compare each cell with its children until the differences, smallest first, add up to the tolerance."""
-    current, _, noise = _integrate_cells(integrand, low, high)
-    nodes = len(low) * _ORDER[integrand.dim] ** integrand.dim
-    done, error, rounding = np.zeros(2), np.zeros(2), 0.0
-    level = 0
-    while True:
-        child_low, child_high = _split(low, high)
-        children, scale, child_noise = _integrate_cells(integrand, child_low, child_high)
-        nodes += len(child_low) * _ORDER[integrand.dim] ** integrand.dim
-        family = 2**integrand.dim
-        sums = children.reshape(-1, family, 2).sum(axis=1)
-        infinite = ~np.isfinite(sums[:, 0])
-        if infinite.any():
-            return Integral(float(sums[infinite, 0][0]), 0.0, 1.0, 0.0, nodes)
-        difference = np.abs(sums - current)
-        noise = child_noise.reshape(-1, family).sum(axis=1)
-        # Half of what is left of the tolerance may be spent on each level; noise cannot be refined away.
-        goal = tol * max(1.0, abs(done[0] + sums[:, 0].sum()))
-        worst = np.maximum(difference[:, 0], goal * difference[:, 1] / _MASS_TOLERANCE)
-        order = np.argsort(worst)
-        spent = np.cumsum(worst[order])
-        accept = np.zeros(len(low), dtype=bool)
-        accept[order[spent <= max(goal - error[0], 0.0) / 2]] = True
-        accept |= worst <= noise
-        level += 1
-        if level >= _MAX_LEVELS or nodes * 2 > max_nodes:
-            accept[:] = True
-        done += sums[accept].sum(axis=0)
-        error += difference[accept].sum(axis=0)
-        rounding += float(noise[accept].sum()) + 4 * _EPS * float(scale.reshape(-1, family).sum(axis=1)[accept].sum())
-        if accept.all():
-            # Mass that no cell has seen (an edge where the density is infinite, a tail) may carry the largest f met.
-            lost = abs(1.0 - float(done[1])) if integrand.has_mass else 0.0
-            unseen = lost * integrand.largest if lost > _LOST else 0.0
-            # Log-densities are known to 1e-14 or so; where p ≈ q this squared is what is left of zero.
-            error[0] += rounding + unseen + 1e-28
-            return Integral(float(done[0]), float(error[0]), float(done[1]), float(error[1]), nodes)
-        keep = np.repeat(~accept, family)
-        low, high, current = child_low[keep], child_high[keep], children[keep]
-
-
-def _integrate_cells(
-    integrand: Integrand, low: Float64[np.ndarray, "c d"], high: Float64[np.ndarray, "c d"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integrals (c, 2) of [f·p, p] over the cells, Σ|f·p| (c,), and what rounding of x can do to them (c,)."""
-    unit, weights = _rule(_ORDER[integrand.dim], integrand.dim)
-    integrals, scales, noises = np.empty((len(low), 2)), np.empty(len(low)), np.empty(len(low))
-    block = max(1, 200_000 // len(unit))
-    for start in range(0, len(low), block):
-        cut = slice(start, start + block)
-        width = high[cut] - low[cut]
-        z = low[cut, None, :] + width[:, None, :] * unit
-        count = len(width)
-        values, density, x = integrand(z.reshape(-1, integrand.dim))
-        volume = width.prod(axis=1)
-        values, density = values.reshape(count, -1), density.reshape(count, -1)
-        with np.errstate(invalid="ignore"):
-            integrals[cut, 0] = volume * (values @ weights)
-            integrals[cut, 1] = volume * (density @ weights)
-            scales[cut] = volume * (np.abs(values) @ weights)
-            # A node is known to eps·|x|: over a cell of width h this moves the integral by at most
-            # eps·|x|/h times the variation of the integrand, times the volume.
-            reach = np.abs(x).reshape(count, -1, integrand.dim).max(axis=1)
-            extent = np.abs(width @ np.abs(integrand.matrix).T)
-            blur = _EPS * (reach / np.maximum(extent, np.finfo(np.float64).tiny)).max(axis=1)
-            noises[cut] = blur * volume * (values.max(axis=1) - values.min(axis=1))
-    return integrals, scales, np.nan_to_num(noises, nan=0.0, posinf=0.0)
-
-
-@cache
-def _rule(order: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tensor Gauss-Legendre rule on the unit cube: nodes (m, d), weights (m,)."""
-    node, weight = np.polynomial.legendre.leggauss(order)
-    node, weight = (node + 1) / 2, weight / 2
-    if dim == 1:
-        return node[:, None], weight
-    grid = np.stack(np.meshgrid(node, node, indexing="ij"), axis=-1).reshape(-1, 2)
-    return grid, np.outer(weight, weight).ravel()
-
-
-def _split(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 2^d halves of each cell, siblings side by side."""
-    dim = low.shape[1]
-    middle = low + (high - low) / 2
-    corners = np.stack(np.meshgrid(*[[0, 1]] * dim, indexing="ij"), axis=-1).reshape(-1, dim).astype(bool)
-    lows = np.where(corners[None], middle[:, None], low[:, None])
-    highs = np.where(corners[None], high[:, None], middle[:, None])
-    return lows.reshape(-1, dim), highs.reshape(-1, dim)
-
-
-def line_cells(law: Distribution, others: tuple[Distribution, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Panels between the knots of all laws involved, within the reach of the one that carries the mass."""
-    own = knots_of(law)
-    start, stop = float(own.position.min()), float(own.position.max())
-    knots = [own] + [knots_of(other) for other in others if other is not law and not isinstance(other, Discrete)]
-    position = np.concatenate([knot.position for knot in knots])
-    scale = np.concatenate([knot.scale for knot in knots])
-    inside = (position >= start) & (position <= stop)
-    position, scale = position[inside], scale[inside]
-    order = np.lexsort((scale, position))
-    position, scale = position[order], scale[order]
-    # Thin: a knot closer to the last one kept than a third of both their scales adds cost, not sight.
-    kept = [0]
-    for index in range(1, len(position)):
-        last = kept[-1]
-        if position[index] - position[last] > 0.3 * min(scale[index], scale[last]):
-            kept.append(index)
-    edges = np.unique(np.append(position[kept], stop))
-    return edges[:-1, None], edges[1:, None]
-
-
-def _frame_of(leaf: Distribution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The leaf's own frame; for a stranger, its bounded support, or a pilot sample's mean and covariance."""
-    if hasattr(leaf, "frame"):
-        frame = leaf.frame()
-        return frame.center, frame.matrix, frame.cuts
-    if leaf.support.bounded:
-        return leaf.support.low, np.diag(leaf.support.high - leaf.support.low), np.linspace(0, 1, 17)
-    pilot = leaf.sample(4096, np.random.default_rng(0))
-    spread = np.linalg.cholesky(np.cov(pilot.T) + 1e-300 * np.eye(2))
-    reach = np.array([0.0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 14, 20, 28])
-    return pilot.mean(axis=0), spread, np.concatenate([-reach[:0:-1], reach])
-
-
-def _plane_cells(
-    leaf: Distribution, cuts: np.ndarray, others: tuple[Distribution, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """A tensor grid in the leaf's frame, cut as well at the edges of other laws' boxes where it is axis-parallel."""
-    center, matrix, _ = _frame_of(leaf)
-    axes = []
-    for axis in range(2):
-        extra = np.empty(0)
-        if matrix[axis, 1 - axis] == 0:
-            boxes = [part.support for other in others for part in parts_of(other)[1]]
-            walls = np.array([wall for box in boxes for wall in (box.low[axis], box.high[axis]) if np.isfinite(wall)])
-            extra = (walls - center[axis]) / matrix[axis, axis]
-            extra = extra[(extra > cuts[0]) & (extra < cuts[-1])]
-        axes.append(np.unique(np.concatenate([cuts, extra])))
-    low = np.stack(np.meshgrid(axes[0][:-1], axes[1][:-1], indexing="ij"), axis=-1).reshape(-1, 2)
-    high = np.stack(np.meshgrid(axes[0][1:], axes[1][1:], indexing="ij"), axis=-1).reshape(-1, 2)
-    return _refine_near(center, matrix, low, high, [part for law in others for part in parts_of(law)[1]])
-
-
-def _refine_near(
-    center: np.ndarray, matrix: np.ndarray, low: np.ndarray, high: np.ndarray, parts: list[Distribution]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split cells until none that touches a narrow part is wide against it: a spike cannot hide between nodes."""
-    frames = [part.frame() for part in parts if hasattr(part, "frame")]
-    if not frames:
-        return low, high
-    reach = np.array([frame.cuts[-1] for frame in frames])[:, None]
-    place = np.stack([frame.center for frame in frames])
-    extent = reach * np.stack([np.linalg.norm(frame.matrix, axis=1) for frame in frames])
-    scale = np.array([np.linalg.norm(frame.matrix, -2) for frame in frames])
-    done: list[tuple[np.ndarray, np.ndarray]] = []
-    while len(low):
-        middle = center + (low + high) / 2 @ matrix.T
-        half = (high - low) / 2 @ np.abs(matrix).T
-        wide = np.zeros(len(low), dtype=bool)
-        for j in range(len(frames)):
-            near = (np.abs(middle - place[j]) <= half + extent[j]).all(axis=1)
-            wide |= near & (half.max(axis=1) > 1.5 * scale[j])
-        done.append((low[~wide], high[~wide]))
-        low, high = _split(low[wide], high[wide])
-    return np.concatenate([cells[0] for cells in done]), np.concatenate([cells[1] for cells in done])
-
-
 def _tail(function: Function, law: Distribution) -> float:
     """What f·p still contributes far out in the tails of the law: ±inf if it does not die out there.
 
@@ -447,35 +242,15 @@ def _tail(function: Function, law: Distribution) -> float:
     """
     far_out = 0.0
     for leaf in parts_of(law)[1]:
-        for sections in _sections(leaf, steep=getattr(function, "steep", False)):
+        for sections in tail_sections(leaf, steep=getattr(function, "steep", False)):
             near, far = (
-                float(_integrate_cells(_Weighted(function, law, None), low, high)[0][:, 0].sum())
+                float(integrate_cells(_Weighted(function, law, None), low, high)[0][:, 0].sum())
                 for low, high in sections
             )
             if np.isinf(far) or (abs(far) > 1e-8 and abs(far) >= 0.5 * abs(near)):
                 return float(np.copysign(np.inf, far))
             far_out += abs(far)
     return far_out
-
-
-def _sections(leaf: Distribution, *, steep: bool) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Cells of two successive sections of each tail of a simple law."""
-    if hasattr(leaf, "tails") and leaf.dim == 1:
-        edges = [
-            [np.geomspace(abs(a), abs(b), 257) * np.sign(b) for a, b in itertools.pairwise(places)]
-            for places in leaf.tails(_TAIL_LEVELS)
-        ]
-        return [[_cells(section[:, None]) for section in sections] for sections in edges]
-    if steep and leaf.dim == 1 and hasattr(leaf, "frame") and np.isinf(leaf.support.low).all():
-        frame = leaf.frame()
-        reach = [np.linspace(20, 27, 9)[:, None], np.linspace(27, 34, 9)[:, None]]
-        return [[_cells(frame.center + side * frame.matrix[0, 0] * part) for part in reach] for side in (-1.0, 1.0)]
-    return []
-
-
-def _cells(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Panels (low, high) between successive edges, in either direction."""
-    return np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
 
 
 def _exact_sum(function: Function, law: Discrete) -> tuple[float, float, int]:

@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
 
+from divergences.cells import adapt
 from divergences.distributions import knots_of
-from divergences.expectation import adapt
+from divergences.placement import TAIL_LEVELS, thinned
 
 __all__ = ["line_transport"]
 
@@ -29,7 +30,6 @@ _MAX_NODES = 20_000_000
 _PROBES = 16
 # Φ(8.2) is the last normal quantile that float64 tells from 1; the mass beyond is 1e-16.
 _NORMAL_REACH = 8.2
-_TAILS = (1e-20, 1e-60, 1e-140)
 
 
 def line_transport(p: Any, q: Any, order: int) -> tuple[float, float, Float64[np.ndarray, " k"]]:
@@ -63,7 +63,7 @@ def _difference(p: Any, q: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _first_order(p: Any, q: Any) -> tuple[float, float, np.ndarray]:
-    edges = _merged_knots(p, q)
+    edges = thinned([knots_of(p), knots_of(q)], -np.inf, np.inf)
     if _heavy(p, q):
         return np.inf, 0.0, np.empty(0)
     crossings = _crossings(p, q, edges)
@@ -92,20 +92,6 @@ def _second_order(p: Any, q: Any) -> tuple[float, float, np.ndarray]:
     return value, float(np.sqrt(integral.value + error)) - value if value > 0 else float(np.sqrt(error)), np.empty(0)
 
 
-def _merged_knots(p: Any, q: Any) -> np.ndarray:
-    """Knots of both laws, thinned where they crowd against both their scales."""
-    knots = [knots_of(p), knots_of(q)]
-    position = np.concatenate([knot.position for knot in knots])
-    scale = np.concatenate([knot.scale for knot in knots])
-    order = np.lexsort((scale, position))
-    position, scale = position[order], scale[order]
-    kept = [0]
-    for index in range(1, len(position)):
-        if position[index] - position[kept[-1]] > 0.3 * min(scale[index], scale[kept[-1]]):
-            kept.append(index)
-    return np.unique(np.append(position[kept], position[-1]))
-
-
 def _crossings(p: Any, q: Any, edges: np.ndarray) -> Float64[np.ndarray, " k"]:
     """Where F − G changes sign: bracketed between probes of every panel, then bisected to the last bit."""
     fractions = np.linspace(0.0, 1.0, _PROBES, endpoint=False)
@@ -127,7 +113,7 @@ def _crossings(p: Any, q: Any, edges: np.ndarray) -> Float64[np.ndarray, " k"]:
 def _heavy(p: Any, q: Any) -> bool:
     """Whether |F − G| does not die out in a tail: then a mean is missing and W₁ is infinite."""
     for law in (p, q):
-        for near, middle, far in getattr(law, "tails", lambda _: [])(_TAILS):
+        for near, middle, far in getattr(law, "tails", lambda _: [])(TAIL_LEVELS):
             sections = []
             for start, stop in ((near, middle), (middle, far)):
                 x = np.geomspace(abs(start), abs(stop), 4001) * np.sign(stop)

@@ -8,6 +8,7 @@ from evaluation.audit import AuditReport, audit
 from evaluation.features import features
 from evaluation.findings import Finding
 from evaluation.frechet import Moments, fid
+from evaluation.intervals import clopper_pearson
 from evaluation.kde import KDE
 from evaluation.memorization import Memorization, Suspect, memorization
 from evaluation.modes import ClassRecord, LabelledModes, ModeCoverage, ModeRecord, labelled_modes, mode_coverage
@@ -28,6 +29,7 @@ __all__ = [
     "Suspect",
     "Verdict",
     "audit",
+    "clopper_pearson",
     "features",
     "fid",
     "labelled_modes",

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from evaluation.audit import AuditReport
 from evaluation.charts import distance_histogram, mode_chart, suspects_scatter
 from evaluation.findings import Finding, printable
-from evaluation.pictures import contact_sheet, nearest_pairs, sample_grid, to_data_uri
+from evaluation.pictures import contact_sheet, evenly, nearest_pairs, sample_grid, to_data_uri
 from evaluation.verdict import Verdict
 
 __all__ = ["Picture", "illustrate", "overview"]
@@ -24,7 +24,6 @@ __all__ = ["Picture", "illustrate", "overview"]
 _GRID = 40
 _COLUMNS = 8
 _PAIRS = 10
-_POINTS = 5000
 
 
 class Picture(NamedTuple):
@@ -44,11 +43,11 @@ def overview(report: AuditReport) -> list[Picture]:
             Picture(
                 f"{name}: {min(_GRID, len(samples))} of {len(samples)}, picked evenly",
                 f"a grid of images from the {name} set",
-                to_data_uri(sample_grid(samples.array[_evenly(len(samples), _GRID)], _COLUMNS), "png"),
+                to_data_uri(sample_grid(samples.array[evenly(len(samples), _GRID)], _COLUMNS), "png"),
             )
             for name, samples in pairs
         ]
-    clouds = [samples.array[_evenly(len(samples), _POINTS)] for _, samples in pairs]
+    clouds = [samples.array for _, samples in pairs]
     modes, where = material.modes, ""
     if clouds[0].shape[1] > 2:
         clouds, modes = _projected(clouds), None
@@ -77,7 +76,7 @@ def _of_classes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
     missing, labels, train = finding.evidence["missing"], report.material.labels, report.material.train
     if missing and labels is not None and train.kind == "images":
         rows = np.flatnonzero(np.isin([printable(label) for label in labels], missing))
-        chosen = rows[_evenly(len(rows), 2 * _COLUMNS)]
+        chosen = rows[evenly(len(rows), 2 * _COLUMNS)]
         grid = sample_grid(
             train.array[chosen], _COLUMNS, captions=[f"class {printable(labels[row])}" for row in chosen]
         )
@@ -137,10 +136,6 @@ def _closest(finding: Finding) -> Int64[np.ndarray, " k"]:
     if suspects:
         return np.array(suspects, dtype=np.int64)
     return np.argsort(finding.evidence["scores"], kind="stable")[:_PAIRS].astype(np.int64)
-
-
-def _evenly(n: int, wanted: int) -> Int64[np.ndarray, " k"]:
-    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(np.int64))
 
 
 def _projected(clouds: list[np.ndarray]) -> list[Float64[np.ndarray, "n 2"]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from divergences.adapters import as_distribution
 from divergences.checks import as_array, as_count
@@ -52,6 +52,7 @@ _SIGMAS = 3.0
 # Above this many points a vector file is larger and slower than a picture of them.
 _MANY_POINTS = 200
 _MOST_PANELS = 400
+_MOST_POINTS = 4000
 _GUTTER = 0.06
 _STYLE: Any = {
     "axes.edgecolor": GREY,
@@ -117,7 +118,9 @@ def contact_sheet(
         for axes, (name, _), (cloud, lost) in zip(grid, panels, clouds, strict=False):
             draw = _draw_plane if dims == {2} else _draw_line
             missing = [] if modes is None else _missing(cloud, modes, len(laws))
-            draw(axes, cloud, list(zip(laws, missing, strict=True)), window)
+            # All points are counted; more than a few thousand would only hide each other.
+            shown = cloud if dims == {1} else cloud[evenly(len(cloud), _MOST_POINTS)]
+            draw(axes, shown, list(zip(laws, missing, strict=True)), window)
             if modes is not None:
                 axes.set_xlabel(f"{len(laws) - sum(missing)} of {len(laws)} modes", fontsize=8, labelpad=2)
             axes.set_title(name if not lost else f"{name}\n{lost} rows not finite", fontsize=9 if columns > 3 else 10)
@@ -390,3 +393,8 @@ def _mosaic(
 
 def _aspect(tiles: np.ndarray) -> float:
     return float(tiles.shape[1] / tiles.shape[2])
+
+
+def evenly(n: int, wanted: int) -> Int64[np.ndarray, " k"]:
+    """At most ``wanted`` of the rows 0 … n − 1, evenly spaced, ends included."""
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(np.int64))

@@ -27,7 +27,7 @@ _SHOWN = 600
 
 def compute(rng: np.random.Generator, *, quick: bool = False) -> dict[str, np.ndarray]:
     """Train the ensemble; count what each member covers."""
-    members, steps, width = (8, 1500, 32) if quick else (32, 4000, 64)
+    members, steps, width = (8, 5000, 64) if quick else (32, 10_000, 64)
     target = targets.ring()
     train = target.sample(10_000, rng)
     ensemble = fit_gan(train, recipe=Recipe(width=width), members=members, steps=steps, seed=int(rng.integers(2**32)))
@@ -52,7 +52,7 @@ def draw(data: dict[str, np.ndarray]) -> Figure:
     members = len(data["samples"])
     columns = 8 if members > 8 else 4
     rows = -(-members // columns)
-    figure = new_figure(1.6 * columns, 1.85 * rows + 0.8)
+    figure = new_figure(1.6 * columns, 1.85 * rows + 1.0)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     modes = len(data["means"])
     for axes in grid[members:]:
@@ -69,8 +69,9 @@ def draw(data: dict[str, np.ndarray]) -> Figure:
     complete, total = data["complete"]
     low, high = data["complete_interval"]
     figure.suptitle(
-        f"{complete} of {total} members cover all {modes} modes: {complete / total:.0%}, 95 % interval "
-        f"[{low:.0%}, {high:.0%}]. Perfect HQ: {100 * float(data['high_quality_null']):.1f} %",
-        fontsize=13,
+        f"{complete} of {total} members cover all {modes} modes: {complete / total:.0%}, "
+        f"95 % interval [{low:.0%}, {high:.0%}]\n"
+        f"high-quality samples (HQ) of a perfect generator: {100 * float(data['high_quality_null']):.1f} %",
+        fontsize=12,
     )
     return figure
