@@ -28,11 +28,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr
 
 from divergences import Gaussian, InputError
-from divergences.checks import as_count, as_generator, as_number, as_points, as_weights, one_of
+from divergences.checks import ArrayLike, as_count, as_generator, as_number, as_points, as_weights, one_of
 from divergences.distributions import (
     Box,
     Distribution,

@@ -176,7 +176,9 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_FILE:
                 raise InputError(f"{path} unpacks to more than 1 GiB; a sampler of a toy generator does not.")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            members = {name: file[name] for name in file.files}
+            # A member of a zip that is no array comes back as bytes.
+            return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
     except InputError:
         raise
     except FileNotFoundError as error:
