@@ -8,10 +8,11 @@ f-divergences (``kl``, ``jsd``, ``chi2``, ``renyi``, any ``f_divergence`` of the
 Everything is in nats. The package imports neither torch nor POT until an optimal-transport problem needs solving.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from divergences.adapters import as_distribution
 from divergences.adversarial import gan_value, optimal_discriminator, optimal_logit
 from divergences.brackets import jsd_bracket, kl_bracket
-from divergences.claims import CLAIMS, Claim
 from divergences.distributions import Box, Discrete, Distribution, Gaussian, Mixture, Uniform
 from divergences.errors import InputError, NoDensity, NotCertified, UnderResolved
 from divergences.estimate import Estimate
@@ -30,6 +31,9 @@ from divergences.f_divergences import (
 from divergences.generators import GENERATORS, Generator
 from divergences.kantorovich import Critic
 from divergences.wasserstein import Transport, wasserstein
+
+if TYPE_CHECKING:
+    from divergences.claims import CLAIMS, Claim
 
 __all__ = [
     "Box",
@@ -68,3 +72,12 @@ __all__ = [
     "total_variation",
     "wasserstein",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The claims bring all of scipy with them, which whoever wants a divergence need not wait for.
+    if name in ("CLAIMS", "Claim"):
+        from divergences import claims
+
+        return getattr(claims, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,12 +12,12 @@ def test_claim_holds(claim):
     result = claim.check()
     assert result.agrees, result
     assert "https://" in claim.reference
-    # Nothing is compared with a tolerance that would pass anything: 1e-6, but for the one that samples.
-    assert result.tolerance <= (0.01 if "sampling" in claim.name else 1e-6)
+    # Nothing is compared with a tolerance that would pass anything; the widest are a search over constants and a sample.
+    assert result.tolerance <= (0.01 if "sampling" in claim.name else 3e-4)
 
 
 def test_names_are_unique():
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) >= 20
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) >= 45
 
 
 def test_a_false_claim_fails():
