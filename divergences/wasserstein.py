@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from scipy import sparse
-from scipy.spatial.distance import cdist
 
 from divergences.adapters import as_distribution
 from divergences.checks import ArrayLike, as_array, as_points, as_weights, one_of
@@ -159,6 +158,8 @@ def _side(value: Any, name: str, weights: ArrayLike | None) -> Distribution:
 
 def _points(p: Discrete, q: Discrete, order: int, metric: str) -> Transport:
     """Network simplex on samples in R^d."""
+    from scipy.spatial.distance import cdist
+
     # Only differences matter; centring keeps their digits when the data sit far from the origin.
     middle = (p.points.mean(axis=0) + q.points.mean(axis=0)) / 2
     x, y = p.points - middle, q.points - middle
