@@ -10,8 +10,10 @@ import contextlib
 import io
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 # One thread each: the matrices are small, and threads would fight over the cores.
@@ -27,7 +29,7 @@ import divergences.__main__ as theory
 from evaluation import AuditReport, Verdict, audit, clopper_pearson, mode_coverage
 
 SEED = 0
-MEMBERS, STEPS, WIDTH = 8, 4000, 64
+MEMBERS, STEPS = 8, 10_000
 DROPPED = (3, 8)
 
 
@@ -76,13 +78,15 @@ def _train_and_audit(out: Path) -> list[str]:
     rng = np.random.default_rng(SEED)
     target = targets.grid()
     train, test = target.sample(10_000, rng), target.sample(10_000, rng)
+    # A small network at a high learning rate covers every mode within a minute; sharpness would take longer.
+    fast = Recipe(width=32, weights=(0.1, 0.05), learning_rate=4e-3)
     wrong = []
     for number, (name, penalty) in enumerate((("with penalties", "r1_r2"), ("without", "none"))):
         _headline(f"{2 + number}. Train {MEMBERS} GANs on the 25-mode grid, {name} (non-saturating, {STEPS} steps)")
         begin = time.perf_counter()
         ensemble = fit_gan(
             train,
-            recipe=Recipe(penalty=penalty, width=WIDTH),
+            recipe=replace(fast, penalty=penalty),
             members=MEMBERS,
             steps=STEPS,
             seed=SEED,
@@ -102,9 +106,9 @@ def _train_and_audit(out: Path) -> list[str]:
         folder = out / ("grid-penalised" if penalty != "none" else "grid-plain")
         sheet = [(f"seed {member}", cloud) for member, cloud in zip(ensemble.healthy, clouds, strict=True)]
         save(contact_sheet(sheet, modes=target, title=f"25-mode grid, {name}"), folder / "contact-sheet.png")
-        # The member to audit: the one with the fewest modes, so that the penalised ensemble shows its worst.
-        worst = int(np.argmin([count.captured for count in counts]))
-        place = ensemble.healthy[worst]
+        # Each ensemble at its best: the member that starves fewest modes, the sharpest among equals.
+        best = max(range(len(counts)), key=lambda k: (-len(counts[k].starved), counts[k].high_quality.value))
+        place = ensemble.healthy[best]
         report = audit(
             generated=ensemble.sampler(place),
             train=train,
@@ -112,10 +116,10 @@ def _train_and_audit(out: Path) -> list[str]:
             modes=target,
             rng=np.random.default_rng(SEED),
         )
-        _show(report, f"member {ensemble.members[place]}", folder / "audit.html")
-        expected = Verdict.CLEAR if penalty != "none" else Verdict.FLAGGED
-        if report["mode loss"].verdict is not expected:
-            wrong.append(f"mode loss of the ensemble {name} is {report['mode loss'].verdict.name}")
+        _show(report, f"member {ensemble.members[place]}, the best of them", folder / "audit.html")
+        missing = len(report["mode loss"].evidence["missing"])
+        if (missing == 0) != (penalty != "none") or (penalty != "none" and complete < len(counts)):
+            wrong.append(f"{missing} modes missing {name}, {complete} of {len(counts)} members complete")
     return wrong
 
 
@@ -210,7 +214,14 @@ def _show(report: AuditReport, what: str, page: Path) -> None:
     for finding in report.findings:
         print(f"    {finding.verdict.name:<12} {finding.question}")
         if finding.verdict is Verdict.FLAGGED:
-            print(f"    {'':<12} → {finding.meaning.split('. ')[0]}.")
+            null = f"{finding.null:.4g}" if isinstance(finding.null, float | int) else finding.null
+            print(f"    {'':<12} {finding.quantity}: {finding.estimate}; a perfect generator: {null}")
+            if finding.name != "fidelity":
+                print(
+                    textwrap.fill(
+                        finding.meaning.split(". ")[0] + ".", 100, initial_indent=" " * 17, subsequent_indent=" " * 17
+                    )
+                )
 
 
 def _progress(name: str) -> Callable[[object], None] | None:
