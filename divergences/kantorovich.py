@@ -8,6 +8,14 @@ $$ f(x) = \min_j \big( c(x, y_j) - v_j \big) $$
 over the atoms y_j of positive mass is that function: a minimum of 1-Lipschitz functions is 1-Lipschitz, by
 construction and exactly, for any v; and with the optimal v it attains W₁. Nothing has to be clipped or penalised.
 
+Where mass moves, every Kantorovich critic is the same up to a constant; elsewhere there is freedom. The formula above
+is the largest of them all (the *upper* extension, from q's atoms); the smallest is the *lower* extension from p's,
+
+$$ \max_i \big( u_i - c(x, x_i) \big) \;\le\; f(x) \;\le\; \min_j \big( c(x, y_j) - v_j \big), $$
+
+and their *average* is a critic too. All three agree on the atoms of both sides, so all attain W₁ of the samples; on
+points they have not seen they differ, and which does better depends on the laws.
+
 On the line the critic is known in closed form: f′ = sign(G − F), with F and G the CDFs of p and q.
 
 Reference: *Optimal Transport: Old and New* (Villani, 2009), chapter 5, https://doi.org/10.1007/978-3-540-71050-9.
@@ -23,12 +31,14 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.distance import cdist
 
-from divergences.checks import ArrayLike
+from divergences.checks import ArrayLike, one_of
 from divergences.distributions import Discrete, as_line, as_query
 
-__all__ = ["Critic", "LineCritic", "PointCritic"]
+__all__ = ["EXTENSIONS", "Critic", "LineCritic", "MeanCritic", "PointCritic", "extend", "known_slope"]
 
-_BLOCK = 4_000_000
+EXTENSIONS = ("upper", "lower", "average")
+# Entries of the cost matrix held at a time (8 MB): bounded memory, and small enough to stay near the processor.
+_BLOCK = 1_000_000
 
 
 @runtime_checkable
@@ -44,17 +54,19 @@ class Critic(Protocol):
 
 @dataclass(frozen=True)
 class PointCritic:
-    """f(x) = min_j (c(x, y_j) − v_j): the c-transform of a potential on atoms.
+    """f(x) = sign · min_j (c(x, y_j) − v_j): the c-transform of a potential on atoms.
 
     Attributes:
         points: the atoms y_j, shape (m, d).
         potential: v_j, shape (m,).
         metric: the ground metric c, ``"euclidean"`` or ``"cityblock"``; f is 1-Lipschitz in it.
+        sign: 1 for the upper extension (of q's potentials), −1 for the lower one (of p's).
     """
 
     points: Float64[np.ndarray, "m d"]
     potential: Float64[np.ndarray, " m"]
     metric: str
+    sign: float = 1.0
 
     @staticmethod
     def of(
@@ -68,25 +80,29 @@ class PointCritic:
     def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Values at x (n, d)."""
         query = as_query(x, self.points.shape[1])
-        return np.concatenate([costs.min(axis=1) for costs in self._blocks(query)]) if len(query) else np.empty(0)
+        if len(query) == 0:
+            return np.empty(0)
+        return self.sign * np.concatenate([costs.min(axis=1) for costs in self._blocks(query)])
 
     def gradient(self, x: ArrayLike) -> Float64[np.ndarray, "n d"]:
-        """Unit vector away from the atom that attains the minimum (0 at the atom itself)."""
+        """Unit vector away from the atom that attains the minimum (0 at the atom itself), times the sign."""
         query = as_query(x, self.points.shape[1])
         if len(query) == 0:
             return np.empty((0, self.points.shape[1]))
         nearest = np.concatenate([costs.argmin(axis=1) for costs in self._blocks(query)])
         away = query - self.points[nearest]
         if self.metric == "cityblock":
-            return np.sign(away)
+            return self.sign * np.sign(away)
         length = np.linalg.norm(away, axis=1, keepdims=True)
-        return np.divide(away, length, out=np.zeros_like(away), where=length > 0)
+        return self.sign * np.divide(away, length, out=np.zeros_like(away), where=length > 0)
 
     def _blocks(self, query: np.ndarray) -> Iterator[np.ndarray]:
         """Costs minus potential, a block of rows at a time: never the whole n×m matrix at once."""
         rows = max(1, _BLOCK // len(self.points))
         for start in range(0, len(query), rows):
-            yield cdist(query[start : start + rows], self.points, self.metric) - self.potential
+            costs = cdist(query[start : start + rows], self.points, self.metric)
+            costs -= self.potential
+            yield costs
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,29 @@ class LineCritic:
         values = np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(knots))])
         return LineCritic(knots, slopes, values)
 
+    @staticmethod
+    def above(points: Float64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]) -> LineCritic:
+        """The upper extension x ↦ min_j (values_j + |x − points_j|): a zigzag with its valleys at the points."""
+        order = np.argsort(points, kind="stable")
+        place, height = points[order], values[order]
+        # The value at an atom may be undercut by another atom's cone: two sweeps find the lowest.
+        height = np.minimum(np.minimum.accumulate(height - place) + place, height)
+        height = np.minimum(np.minimum.accumulate((height + place)[::-1])[::-1] - place, height)
+        place, first = np.unique(place, return_index=True)
+        height = height[first]
+        peak = (place[1:] + place[:-1] + np.diff(height)) / 2
+        peak = np.clip(peak, place[:-1], place[1:])
+        knots, first = np.unique(np.concatenate([place, peak]), return_index=True)
+        heights = np.concatenate([height, height[:-1] + (peak - place[:-1])])[first]
+        slopes = np.concatenate([[-1.0], np.sign(np.diff(heights)), [1.0]])
+        return LineCritic(knots, slopes, heights)
+
+    @staticmethod
+    def below(points: Float64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]) -> LineCritic:
+        """The lower extension x ↦ max_i (values_i − |x − points_i|): a zigzag with its peaks at the points."""
+        mirrored = LineCritic.above(points, -values)
+        return LineCritic(mirrored.knots, -mirrored.slopes, -mirrored.values)
+
     def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Values at x, shape (n, 1) or (n,)."""
         query = as_line(x)
@@ -129,3 +168,70 @@ class LineCritic:
     def gradient(self, x: ArrayLike) -> Float64[np.ndarray, "n d"]:
         """Slopes at x, shape (n, 1); at a knot, the slope to its right."""
         return self.slopes[np.searchsorted(self.knots, as_line(x), side="right")][:, None]
+
+
+@dataclass(frozen=True)
+class MeanCritic:
+    """The mean of two critics: 1-Lipschitz because both are, optimal because both are.
+
+    Attributes:
+        lower: usually the lower extension.
+        upper: usually the upper one.
+    """
+
+    lower: Critic
+    upper: Critic
+
+    def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
+        """Values at x (n, d)."""
+        return (self.lower(x) + self.upper(x)) / 2
+
+    def gradient(self, x: ArrayLike) -> Float64[np.ndarray, "n d"]:
+        """Mean of both gradients: shorter than 1 where the extensions disagree."""
+        return (self.lower.gradient(x) + self.upper.gradient(x)) / 2
+
+
+def extend(
+    p: Discrete,
+    q: Discrete,
+    potentials: tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]],
+    metric: str,
+    extension: str,
+) -> Critic:
+    """The critic on all of R^d that optimal potentials of p and q define, with mean 0 over p's atoms.
+
+    Args:
+        p: atoms of the first law.
+        q: atoms of the second.
+        potentials: optimal and feasible (u, v) for cost c: u_i + v_j ≤ c(x_i, y_j).
+        metric: c, ``"euclidean"`` or ``"cityblock"``.
+        extension: ``"upper"`` (from q's atoms), ``"lower"`` (from p's) or ``"average"``. With one gauge for all,
+            lower ≤ average ≤ upper everywhere.
+
+    Raises:
+        InputError: an unknown extension.
+    """
+    if one_of(extension, "extension", EXTENSIONS) == "average":
+        return MeanCritic(*(extend(p, q, potentials, metric, part) for part in ("lower", "upper")))
+    u, v = potentials
+    gauge = float(p.weights @ u)
+    on_p, on_q = p.weights > 0, q.weights > 0
+    if p.dim == 1:
+        if extension == "upper":
+            return LineCritic.above(q.points[on_q, 0], -v[on_q] - gauge)
+        return LineCritic.below(p.points[on_p, 0], u[on_p] - gauge)
+    if extension == "upper":
+        return PointCritic(q.points[on_q], v[on_q] + gauge, metric)
+    return PointCritic(p.points[on_p], u[on_p] - gauge, metric, sign=-1.0)
+
+
+def known_slope(critic: object, metric: str) -> float | None:
+    """The Lipschitz constant in the given metric, where the construction of a critic proves it (a bound); else None."""
+    if isinstance(critic, LineCritic):
+        return float(np.abs(critic.slopes).max())
+    if isinstance(critic, PointCritic):
+        return 1.0 if critic.metric == metric or critic.points.shape[1] == 1 else None
+    if isinstance(critic, MeanCritic):
+        slopes = [known_slope(part, metric) for part in (critic.lower, critic.upper)]
+        return None if None in slopes else sum(slope for slope in slopes if slope is not None) / 2
+    return None

@@ -39,7 +39,7 @@ def compute(rng: np.random.Generator, *, quick: bool = False) -> dict[str, np.nd
     share = clopper_pearson(complete, members)
     return {
         "samples": clouds[:, :_SHOWN],
-        "means": np.array([component.mean for component in target.components]),
+        "means": np.array([record.mean for record in counts[0].per_mode]),
         "captured": np.array([count.captured for count in counts]),
         "hit": np.array([[record.hits > 0 for record in count.per_mode] for count in counts]),
         "high_quality": np.array([count.high_quality.value for count in counts]),

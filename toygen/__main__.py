@@ -63,7 +63,10 @@ def _parser() -> _Parser:
     parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="moves of the generator (default 20000)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the whole ensemble (default 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--width", type=int, default=128, help="of every hidden layer (default 128)")
+    parser.add_argument(
+        "--quick", action="store_true", help="narrow networks, higher learning rate: less sharp, sooner"
+    )
+    parser.add_argument("--width", type=int, help="of every hidden layer (default 128, with --quick 32)")
     parser.add_argument("--batch", type=int, default=64, help="points per minibatch (default 64)")
     parser.add_argument(
         "--train-size", type=int, default=10_000, help="training points, and as many test points (default 10000)"
@@ -74,9 +77,12 @@ def _parser() -> _Parser:
 
 def _run(options: argparse.Namespace) -> int:
     data = _draw(target_by_name(options.target), as_count(options.train_size, "--train-size", minimum=2), options.seed)
-    for name in ("members", "steps", "samples", "width", "batch"):
+    for name in ("members", "steps", "samples", "batch"):
         as_count(getattr(options, name), f"--{name}")
-    recipe = replace(recipe_for(options.objective, options.penalty), width=options.width, batch=options.batch)
+    recipe = recipe_for(options.objective, options.penalty)
+    recipe = recipe.quick() if options.quick else recipe
+    width = recipe.width if options.width is None else as_count(options.width, "--width")
+    recipe = replace(recipe, width=width, batch=options.batch)
     run = GanRun(data.train, recipe=recipe, members=options.members, steps=options.steps, seed=options.seed)
     _check_writable(options.out)
     start = time.monotonic()

@@ -103,6 +103,16 @@ class Recipe:
         # Checked and turned into plain Python numbers, so that a recipe can be compared and written as JSON.
         object.__setattr__(self, name, value)
 
+    def quick(self) -> Recipe:
+        """The same game for a minute instead of ten: narrow networks and, for logits, a four times higher rate.
+
+        With 8000 steps the penalised grid was covered by 24 of 24 members (three seeds), at a high-quality share of 0.4
+        to 0.55 instead of 0.9; without a penalty no member of 16 covered it. A critic keeps its rate.
+        """
+        if _is_critic(self):
+            return replace(self, width=32)
+        return replace(self, width=32, learning_rate=4 * self.learning_rate, weights=(self.weights[0], 0.05))
+
     def rate_at(self, progress: _Number) -> float:
         """Learning rate after a share ``progress`` of the steps."""
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

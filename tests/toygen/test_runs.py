@@ -187,27 +187,34 @@ def test_a_bad_recipe_is_named(changes, match):
         Recipe(**changes)
 
 
+def test_the_quick_recipe_is_the_same_game():
+    quick = Recipe(penalty="none").quick()
+    assert (quick.objective, quick.penalty, quick.width, quick.learning_rate) == ("non_saturating", "none", 32, 4e-3)
+    critic = recipe_for("wasserstein")
+    assert critic.quick() == dataclasses.replace(critic, width=32)
+
+
+def captured(target, recipe, steps):
+    train = target.sample(10_000, np.random.default_rng(1))
+    ensemble = fit_gan(train, recipe=recipe, members=8, steps=steps, seed=1)
+    clouds = ensemble.sample(10_000, np.random.default_rng(2))
+    coverages = [mode_coverage(generated=cloud, modes=target) for cloud in clouds]
+    return [coverage.captured for coverage in coverages], [coverage.high_quality.value for coverage in coverages]
+
+
 @pytest.mark.slow
 def test_the_penalised_recipe_covers_the_ring_on_every_seed():
-    target = ring()
-    train = target.sample(10_000, np.random.default_rng(1))
-    ensemble = fit_gan(train, recipe=Recipe(width=64), members=8, steps=3000, seed=1)
-    for cloud in ensemble.sample(10_000, np.random.default_rng(2)):
-        coverage = mode_coverage(generated=cloud, modes=target)
-        assert coverage.captured == 8
-        assert coverage.high_quality.value > 0.3
+    modes, quality = captured(ring(), Recipe(width=64), 3000)
+    assert modes == [8] * 8
+    assert min(quality) > 0.3
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_on_the_grid_it_is_the_penalty_that_keeps_the_modes():
-    target = grid()
-    train = target.sample(10_000, np.random.default_rng(1))
-    captured = {}
-    for penalty in ("r1_r2", "none"):
-        recipe = Recipe(width=64, penalty=penalty)
-        ensemble = fit_gan(train, recipe=recipe, members=8, steps=10_000, seed=1)
-        clouds = ensemble.sample(10_000, np.random.default_rng(2))
-        captured[penalty] = [mode_coverage(generated=cloud, modes=target).captured for cloud in clouds]
-    assert captured["r1_r2"] == [25] * 8
-    assert sum(count < 25 for count in captured["none"]) >= 2
+    modes, quality = captured(grid(), Recipe().quick(), 8000)
+    assert modes == [25] * 8
+    assert min(quality) > 0.15
+    # The same without: most members drop modes (and are no less sharp for it).
+    modes, _ = captured(grid(), Recipe(penalty="none").quick(), 8000)
+    assert sum(count < 25 for count in modes) >= 6
