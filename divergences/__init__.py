@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from divergences.adapters import as_distribution
 from divergences.adversarial import gan_value, optimal_discriminator, optimal_logit
 from divergences.brackets import jsd_bracket, kl_bracket
+from divergences.critics import CriticReport, dual_value, proves
+from divergences.descent import Descent, descend
 from divergences.distributions import Box, Discrete, Distribution, Gaussian, Mixture, Uniform
 from divergences.errors import InputError, NoDensity, NotCertified, UnderResolved
 from divergences.estimate import Estimate
@@ -29,7 +31,10 @@ from divergences.f_divergences import (
     total_variation,
 )
 from divergences.generators import GENERATORS, Generator
+from divergences.gradients import LocationFamily, ScaleFamily, generator_gradient
 from divergences.kantorovich import Critic
+from divergences.population import WassersteinBracket, stratified_sample, wasserstein_bracket
+from divergences.slopes import lipschitz
 from divergences.wasserstein import Transport, wasserstein
 
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ __all__ = [
     "CLAIMS",
     "Claim",
     "Critic",
+    "CriticReport",
+    "Descent",
     "Discrete",
     "Distribution",
     "Estimate",
@@ -47,30 +54,40 @@ __all__ = [
     "Gaussian",
     "Generator",
     "InputError",
+    "LocationFamily",
     "Mixture",
     "MonteCarlo",
     "NoDensity",
     "NotCertified",
     "Quadrature",
+    "ScaleFamily",
     "Transport",
     "UnderResolved",
     "Uniform",
+    "WassersteinBracket",
     "alpha_divergence",
     "as_distribution",
     "chi2",
+    "descend",
+    "dual_value",
     "f_divergence",
     "gan_value",
+    "generator_gradient",
     "hellinger",
     "js_distance",
     "jsd",
     "jsd_bracket",
     "kl",
     "kl_bracket",
+    "lipschitz",
     "optimal_discriminator",
     "optimal_logit",
+    "proves",
     "renyi",
+    "stratified_sample",
     "total_variation",
     "wasserstein",
+    "wasserstein_bracket",
 ]
 
 

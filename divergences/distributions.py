@@ -155,8 +155,9 @@ class Gaussian:
 
     def log_prob(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Log density at x (n, d)."""
-        z = (as_query(x, self.dim) - self.mean) @ self._whiten.T
-        return self._log_norm - 0.5 * np.einsum("nd,nd->n", z, z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = (as_query(x, self.dim) - self.mean) @ self._whiten.T
+            return self._log_norm - 0.5 * np.einsum("nd,nd->n", z, z)
 
     def sample(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n d"]:
         """Draw n points, shape (n, d)."""
@@ -401,6 +402,11 @@ class Mixture:
         return self._leaf_weights, self._leaves
 
     def _log_terms(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
+        # Beyond 1e154 standard deviations squares overflow, to a log density of −∞: which is what it is there.
+        with np.errstate(over="ignore"):
+            return self._log_terms_unchecked(x)
+
+    def _log_terms_unchecked(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
         if self._gaussian and self.dim == 1:
             z = (x - self._means[:, 0]) * self._whitens[:, 0, 0]
             return self._log_scale - 0.5 * z * z

@@ -25,14 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.distance import cdist
 
 from divergences.checks import ArrayLike, one_of
-from divergences.distributions import Discrete, as_line, as_query
+from divergences.distributions import Discrete, as_line, as_query, knots_of
 
 __all__ = ["EXTENSIONS", "Critic", "LineCritic", "MeanCritic", "PointCritic", "extend", "known_slope"]
 
@@ -67,15 +67,6 @@ class PointCritic:
     potential: Float64[np.ndarray, " m"]
     metric: str
     sign: float = 1.0
-
-    @staticmethod
-    def of(
-        points: Float64[np.ndarray, "m d"], potential: Float64[np.ndarray, " m"], p: Discrete, metric: str
-    ) -> PointCritic:
-        """The critic of a solved transport from p to the atoms ``points``: zero mean over p's atoms."""
-        raw = PointCritic(points, potential, metric)
-        # The gauge is free (adding a constant changes no difference of means): fix it, so that plots compare.
-        return PointCritic(points, potential + float(p.weights @ raw(p.points)), metric)
 
     def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Values at x (n, d)."""
@@ -133,6 +124,31 @@ class LineCritic:
         slopes = np.sign(cdf_q(probes) - cdf_p(probes)).astype(np.float64)
         values = np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(knots))])
         return LineCritic(knots, slopes, values)
+
+    @staticmethod
+    def of_laws(p: Any, q: Any, crossings: Float64[np.ndarray, " k"]) -> LineCritic:
+        """F′ = sign(G − F) for two laws with ``cdf`` and ``survival`` whose CDFs cross at the given places.
+
+        Between two crossings the sign is read where |F − G| is largest among the laws' own knots: next to a crossing
+        far out in a tail, or far from where the laws live, both CDFs round to the same number.
+        """
+        turns = np.unique(crossings)
+        reach = np.unique(np.concatenate([knots_of(law).position for law in (p, q)]))
+        reach = reach[np.isfinite(reach)]
+        places = np.concatenate([reach, (reach[1:] + reach[:-1]) / 2, (turns[1:] + turns[:-1]) / 2])
+        below = p.cdf(places), q.cdf(places)
+        upper = np.minimum(*below) > 0.5
+        difference = below[1] - below[0]
+        difference[upper] = p.survival(places[upper]) - q.survival(places[upper])
+        piece = np.searchsorted(turns, places, side="right")
+        slopes = np.zeros(len(turns) + 1)
+        for index in np.unique(piece):
+            mine = difference[piece == index]
+            slopes[index] = np.sign(mine[np.abs(mine).argmax()])
+        if len(turns) == 0:
+            # One slope throughout: any place will do for the knot.
+            return LineCritic(reach[len(reach) // 2 :][:1], np.repeat(slopes, 2), np.zeros(1))
+        return LineCritic(turns, slopes, np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(turns))]))
 
     @staticmethod
     def above(points: Float64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]) -> LineCritic:

@@ -31,7 +31,7 @@ from divergences.checks import ArrayLike, as_array, as_points, as_weights, one_o
 from divergences.distributions import Discrete, Distribution, Gaussian
 from divergences.errors import InputError, NoDensity, NotCertified
 from divergences.estimate import Estimate
-from divergences.kantorovich import Critic, LineCritic, PointCritic
+from divergences.kantorovich import Critic, LineCritic, extend
 from divergences.line import line_transport
 
 __all__ = ["Transport", "wasserstein"]
@@ -58,7 +58,7 @@ class Transport:
         gap: float,
         plan: Callable[[], sparse.coo_array] | None,
         potentials: Callable[[], tuple[np.ndarray, np.ndarray]] | None,
-        critic: Callable[[], Critic] | None,
+        critic: Callable[[str | None], Critic] | None,
     ) -> None:
         self.cost = cost
         self.gap = gap
@@ -79,15 +79,21 @@ class Transport:
         """Dual potentials (u, v) with u_i + v_j ≤ c(x_i, y_j)^p everywhere and equality where mass moves."""
         return None if self._potentials is None else self._potentials()
 
-    def critic(self) -> Critic:
+    def critic(self, extension: str | None = None) -> Critic:
         """The Kantorovich critic: 1-Lipschitz on all of R^d, with E_p f − E_q f = W₁.
 
+        Args:
+            extension: how it goes on where no mass moves: ``"upper"`` (the largest critic, from q's atoms), ``"lower"``
+                (the smallest, from p's) or ``"average"``. None is ``"upper"`` in R^d; on the line it is slope 0 where
+                the CDFs agree, for laws as for samples.
+
         Raises:
-            InputError: there is none for this transport (order 2, or a cost matrix instead of a metric).
+            InputError: there is none for this transport (order 2, or a cost matrix instead of a metric), or an
+                extension is asked of two laws on the line, whose critic has no atoms to be extended from.
         """
         if self._critic is None:
             raise InputError("a Kantorovich critic exists for order=1 and a named metric; this transport has neither.")
-        return self._critic()
+        return self._critic(extension)
 
 
 def wasserstein(
@@ -168,8 +174,9 @@ def _points(p: Discrete, q: Discrete, order: int, metric: str) -> Transport:
         return cdist(x[rows], y, metric) ** order
 
     solution = _solve(p.weights, q.weights, block, (x, y, metric, order))
-    atoms = q.weights > 0
-    return _certified(solution, order, lambda: PointCritic.of(q.points[atoms], solution.v[atoms], p, metric))
+    return _certified(
+        solution, order, lambda extension: extend(p, q, (solution.u, solution.v), metric, extension or "upper")
+    )
 
 
 def _matrix(p: Discrete, q: Discrete, order: int, metric: ArrayLike) -> Transport:
@@ -285,7 +292,7 @@ def _simplex(
     return where[0], where[1], plan[where], np.asarray(log["v"])
 
 
-def _certified(solution: _Solution, order: int, critic: Callable[[], Critic] | None) -> Transport:
+def _certified(solution: _Solution, order: int, critic: Callable[[str | None], Critic] | None) -> Transport:
     """A Transport, if primal and dual agree; else the interval, in an exception."""
     low, high = max(solution.dual, 0.0), max(solution.primal, 0.0)
     gap = high - low
@@ -326,7 +333,9 @@ def _line_samples(p: Discrete, q: Discrete, order: int) -> Transport:
         rows_order, columns_order, rows, columns, mass = _staircase(p, q)
         return sparse.coo_array((mass, (rows_order[rows], columns_order[columns])), shape=(len(x), len(y)))
 
-    def critic() -> Critic:
+    def critic(extension: str | None = None) -> Critic:
+        if extension is not None:
+            return extend(p, q, potentials(), "euclidean", extension)
         return LineCritic.between(p.cdf, q.cdf, np.union1d(p.atoms[:, 0], q.atoms[:, 0]))
 
     def potentials() -> tuple[np.ndarray, np.ndarray]:
@@ -380,8 +389,13 @@ def _line_laws(p: Distribution, q: Distribution, order: int) -> Transport:
     method = "∫|F − G| (estimate)" if order == 1 else "∫(F⁻¹ − G⁻¹)² (estimate)"
     note = "a law has no mean: the distance is infinite" if np.isinf(value) else ""
     cost = Estimate(value, error, method=method, note=note)
-    critic = (lambda: LineCritic.between(p.cdf, q.cdf, crossings)) if order == 1 and np.isfinite(value) else None  # type: ignore[attr-defined]
-    return Transport(cost, 0.0, None, None, critic)
+
+    def critic(extension: str | None) -> Critic:
+        if extension is not None:
+            raise InputError("extension belongs to samples: two laws on the line have one critic, f′ = sign(G − F).")
+        return LineCritic.of_laws(p, q, crossings)
+
+    return Transport(cost, 0.0, None, None, critic if order == 1 and np.isfinite(value) else None)
 
 
 def _bures(p: Gaussian, q: Gaussian) -> Transport:

@@ -106,8 +106,11 @@ def _train_and_audit(out: Path) -> list[str]:
         folder = out / ("grid-penalised" if penalty != "none" else "grid-plain")
         sheet = [(f"seed {member}", cloud) for member, cloud in zip(ensemble.healthy, clouds, strict=True)]
         save(contact_sheet(sheet, modes=target, title=f"25-mode grid, {name}"), folder / "contact-sheet.png")
-        # Each ensemble at its best: the member that starves fewest modes, the sharpest among equals.
-        best = max(range(len(counts)), key=lambda k: (-len(counts[k].starved), counts[k].high_quality.value))
+        # Each ensemble at its best: the member with most modes of a fair share, the sharpest among equals.
+        best = max(
+            range(len(counts)),
+            key=lambda k: (counts[k].captured - len(counts[k].starved), counts[k].high_quality.value),
+        )
         place = ensemble.healthy[best]
         report = audit(
             generated=ensemble.sampler(place),
