@@ -2,8 +2,9 @@
 
 Laws: ``Gaussian``, ``Uniform``, ``Mixture``, ``Discrete``, and ``as_distribution`` for what other libraries call one.
 f-divergences (``kl``, ``jsd``, ``chi2``, ``renyi``, any ``f_divergence`` of the f-GAN table) by ``Quadrature`` or
-``MonteCarlo``; ``wasserstein`` with plan, potentials, certificate and critic. The GAN game: ``optimal_logit``,
-``optimal_discriminator``, ``gan_value``. ``CLAIMS`` pairs the theory with two independent computations of each side.
+``MonteCarlo``; ``wasserstein`` with plan, potentials, certificate and critic; estimators from samples alone
+(``knn_kl``, ``mmd``, ``sinkhorn_divergence`` ...). The GAN game: ``optimal_logit``, ``optimal_discriminator``,
+``gan_value``. ``CLAIMS`` pairs the theory with two independent computations of each side.
 
 Everything is in nats. The package imports neither torch nor POT until an optimal-transport problem needs solving.
 """
@@ -30,6 +31,21 @@ from divergences.f_divergences import (
     renyi,
     total_variation,
 )
+from divergences.from_samples import (
+    LogRatio,
+    Null,
+    TwoSampleEstimate,
+    dv_bound,
+    energy_distance,
+    fit_log_ratio,
+    knn_jsd,
+    knn_kl,
+    mmd,
+    nwj_bound,
+    permutation_test,
+    sinkhorn_divergence,
+    sliced_wasserstein,
+)
 from divergences.generators import GENERATORS, Generator
 from divergences.gradients import LocationFamily, ScaleFamily, generator_gradient
 from divergences.kantorovich import Critic
@@ -55,13 +71,16 @@ __all__ = [
     "Generator",
     "InputError",
     "LocationFamily",
+    "LogRatio",
     "Mixture",
     "MonteCarlo",
     "NoDensity",
     "NotCertified",
+    "Null",
     "Quadrature",
     "ScaleFamily",
     "Transport",
+    "TwoSampleEstimate",
     "UnderResolved",
     "Uniform",
     "WassersteinBracket",
@@ -70,7 +89,10 @@ __all__ = [
     "chi2",
     "descend",
     "dual_value",
+    "dv_bound",
+    "energy_distance",
     "f_divergence",
+    "fit_log_ratio",
     "gan_value",
     "generator_gradient",
     "hellinger",
@@ -79,11 +101,18 @@ __all__ = [
     "jsd_bracket",
     "kl",
     "kl_bracket",
+    "knn_jsd",
+    "knn_kl",
     "lipschitz",
+    "mmd",
+    "nwj_bound",
     "optimal_discriminator",
     "optimal_logit",
+    "permutation_test",
     "proves",
     "renyi",
+    "sinkhorn_divergence",
+    "sliced_wasserstein",
     "stratified_sample",
     "total_variation",
     "wasserstein",

@@ -97,10 +97,10 @@ def test_too_few_samples_are_inconclusive_or_refused(n):
         fid(generated=GOOD[:1], reference=GOOD)
 
 
-BAD_FILES = (
-    "truncated.npy pickled.npy truncated.npz noise.npz empty.npy ragged.csv words.csv picture.npy unknown.xyz nothing "
-    "other.npz nan.npy missing.npy"
-).split()
+BAD_FILES = [
+    *("truncated.npy", "pickled.npy", "empty.npy", "picture.npy", "nan.npy", "missing.npy"),
+    *("truncated.npz", "noise.npz", "other.npz", "ragged.csv", "words.csv", "unknown.xyz", "nothing"),
+]
 
 
 def _files(folder):

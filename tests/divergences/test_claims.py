@@ -12,7 +12,7 @@ def test_claim_holds(claim):
     result = claim.check()
     assert result.agrees, result
     assert "https://" in claim.reference
-    # Nothing is compared with a tolerance that would pass anything; the widest are a search over constants and a sample.
+    # No tolerance would pass just anything; the widest are those of a search over constants and of a sample.
     assert result.tolerance <= (0.01 if "sampling" in claim.name else 3e-4)
 
 
