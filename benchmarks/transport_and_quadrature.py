@@ -32,10 +32,8 @@ def seconds(call: Callable[[], object], runs: int = 5) -> float:
 
 def row(what: str, ours: float, theirs: float, name: str, difference: float) -> None:
     """One line of the table."""
-    print(
     times = f"{1e3 * ours:9.2f} ms   {name:<28} {1e3 * theirs:9.2f} ms"
     print(f"{what:<44} {times}   ×{theirs / ours:<7.2f} Δ {difference:.1e}")
-    )
 
 
 def line(rng: np.random.Generator) -> None:
@@ -83,10 +81,8 @@ def quadrature() -> None:
 
     ours = kl(spike, standard)
     print(f"\nKL of a mixture with a narrow mode, true value {truth:.10f}")
-    print(
     own = seconds(lambda: kl(spike, standard))
     print(f"  here                {ours.value:.10f} ± {ours.error:.1e}   {1e3 * own:.1f} ms")
-    )
     print(f"  scipy quad          {rival():.10f} (claims 1e-8)   {1e3 * seconds(rival):.1f} ms")
     sampled = kl(spike, standard, expect=MonteCarlo(np.random.default_rng(0), n=1_000_000))
     print(f"  Monte Carlo, 10⁶    {sampled.value:.10f} ± {sampled.error:.1e}")
