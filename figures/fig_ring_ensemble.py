@@ -7,7 +7,7 @@ standard deviations of the nearest mode, and a mode is covered if at least one h
 perfect generator has 98.9 % of high-quality samples. A real one has fewer: it is continuous, so its modes are joined by
 thin bridges.
 
-The line below gives the share of members that cover all eight, with its 95 % interval.
+The line on top gives the share of members that cover all eight, with its 95 % interval.
 """
 
 from __future__ import annotations
