@@ -1,4 +1,4 @@
-"""A GAN learns a bell: Figure 1 of Goodfellow et al., from a training that really took place.
+"""A GAN learns a bell: Figure 1 of Goodfellow et al., really trained.
 
 Blue: the density p of the data. Vermillion: the generator's density p_g, exact, computed by change of variables from
 the trained network. Green: the trained discriminator D, and dotted the best possible one, D* = p/(p + p_g). Below, the
