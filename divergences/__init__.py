@@ -3,7 +3,8 @@
 Laws: ``Gaussian``, ``Uniform``, ``Mixture``, ``Discrete``, and ``as_distribution`` for what other libraries call one.
 f-divergences (``kl``, ``jsd``, ``chi2``, ``renyi``, any ``f_divergence`` of the f-GAN table) by ``Quadrature`` or
 ``MonteCarlo``; ``wasserstein`` with plan, potentials, certificate and critic; estimators from samples alone
-(``knn_kl``, ``mmd``, ``sinkhorn_divergence`` ...). The GAN game: ``optimal_logit``, ``optimal_discriminator``,
+(``knn_kl``, ``mmd``, ``sinkhorn_divergence`` ...). The exact density of a generator's output: ``pushforward``; the best
+Gaussian under each divergence: ``fit_gaussian``. The GAN game: ``optimal_logit``, ``optimal_discriminator``,
 ``gan_value``. ``CLAIMS`` pairs the theory with two independent computations of each side.
 
 Everything is in nats. The package imports neither torch nor POT until an optimal-transport problem needs solving.
@@ -31,6 +32,7 @@ from divergences.f_divergences import (
     renyi,
     total_variation,
 )
+from divergences.fits import Fit, Minimum, fit_gaussian
 from divergences.from_samples import (
     LogRatio,
     Null,
@@ -50,6 +52,7 @@ from divergences.generators import GENERATORS, Generator
 from divergences.gradients import LocationFamily, ScaleFamily, generator_gradient
 from divergences.kantorovich import Critic
 from divergences.population import WassersteinBracket, stratified_sample, wasserstein_bracket
+from divergences.pushforward import pushforward
 from divergences.slopes import lipschitz
 from divergences.wasserstein import Transport, wasserstein
 
@@ -66,12 +69,14 @@ __all__ = [
     "Discrete",
     "Distribution",
     "Estimate",
+    "Fit",
     "GENERATORS",
     "Gaussian",
     "Generator",
     "InputError",
     "LocationFamily",
     "LogRatio",
+    "Minimum",
     "Mixture",
     "MonteCarlo",
     "NoDensity",
@@ -92,6 +97,7 @@ __all__ = [
     "dv_bound",
     "energy_distance",
     "f_divergence",
+    "fit_gaussian",
     "fit_log_ratio",
     "gan_value",
     "generator_gradient",
@@ -110,6 +116,7 @@ __all__ = [
     "optimal_logit",
     "permutation_test",
     "proves",
+    "pushforward",
     "renyi",
     "sinkhorn_divergence",
     "sliced_wasserstein",

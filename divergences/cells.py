@@ -112,7 +112,7 @@ def integrate_cells(
         values, density, x = integrand(z.reshape(-1, integrand.dim))
         volume = width.prod(axis=1)
         values, density = values.reshape(count, -1), density.reshape(count, -1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             integrals[cut, 0] = volume * (values @ weights)
             integrals[cut, 1] = volume * (density @ weights)
             scales[cut] = volume * (np.abs(values) @ weights)

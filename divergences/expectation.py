@@ -83,6 +83,9 @@ class Quadrature:
         values, errors, nodes = [], [], 0
         kinds = set()
         for weight, function, law in _checked(terms):
+            while hasattr(law, "pull_back"):
+                # E_{g(z)}[f] = E_z[f∘g]: no preimages, no poles, and what is singular is simply met.
+                function, law = law.pull_back(function)
             if isinstance(law, Discrete):
                 value, error, count = _exact_sum(function, law)
                 kinds.add("exact sum (bound)")

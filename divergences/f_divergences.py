@@ -236,9 +236,14 @@ class OfLogRatio:
 
 def log_ratio(p: Distribution, q: Distribution, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
     """Log p − log q; 0 where neither has mass (there the ratio means nothing, and nothing may depend on it)."""
-    log_p, log_q = p.log_prob(x), q.log_prob(x)
+    log_p, log_q = (getattr(law, "log_ratio_density", law.log_prob)(x) for law in (p, q))
     with np.errstate(invalid="ignore"):
-        return np.where(np.isneginf(log_p) & np.isneginf(log_q), 0.0, log_p - log_q)
+        ratio = np.where(np.isneginf(log_p) & np.isneginf(log_q), 0.0, log_p - log_q)
+    both = np.isposinf(log_p) & np.isposinf(log_q)
+    if both.any():
+        # Both laws have a point mass here: the masses are what can be compared.
+        ratio[both] = p.log_mass(x[both]) - q.log_mass(x[both])  # type: ignore[attr-defined]
+    return ratio
 
 
 def pair_of(p: Any, q: Any) -> tuple[Distribution, Distribution]:
