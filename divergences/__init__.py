@@ -13,7 +13,7 @@ Everything is in nats. The package imports neither torch nor POT until an optima
 from typing import TYPE_CHECKING, Any
 
 from divergences.adapters import as_distribution
-from divergences.adversarial import gan_value, optimal_discriminator, optimal_logit
+from divergences.adversarial import gan_regret, gan_value, optimal_discriminator, optimal_logit
 from divergences.brackets import jsd_bracket, kl_bracket
 from divergences.critics import CriticReport, dual_value, proves
 from divergences.descent import Descent, descend
@@ -53,6 +53,7 @@ from divergences.gradients import LocationFamily, ScaleFamily, generator_gradien
 from divergences.kantorovich import Critic
 from divergences.population import WassersteinBracket, stratified_sample, wasserstein_bracket
 from divergences.pushforward import pushforward
+from divergences.rescalings import RESCALINGS, Rescaling, rescale_jsd
 from divergences.slopes import lipschitz
 from divergences.wasserstein import Transport, wasserstein
 
@@ -83,6 +84,8 @@ __all__ = [
     "NotCertified",
     "Null",
     "Quadrature",
+    "RESCALINGS",
+    "Rescaling",
     "ScaleFamily",
     "Transport",
     "TwoSampleEstimate",
@@ -99,6 +102,7 @@ __all__ = [
     "f_divergence",
     "fit_gaussian",
     "fit_log_ratio",
+    "gan_regret",
     "gan_value",
     "generator_gradient",
     "hellinger",
@@ -118,6 +122,7 @@ __all__ = [
     "proves",
     "pushforward",
     "renyi",
+    "rescale_jsd",
     "sinkhorn_divergence",
     "sliced_wasserstein",
     "stratified_sample",

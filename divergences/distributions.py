@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_points, as_weights
 from divergences.errors import InputError, NoDensity
@@ -171,10 +171,6 @@ class Gaussian:
     def survival(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """P(X > x) without cancellation in the upper tail, on the line only."""
         return ndtr(-self._standardize(x))
-
-    def log_cdf(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
-        """Logarithm of P(X ≤ x), on the line only."""
-        return log_ndtr(self._standardize(x))
 
     def quantile(self, u: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Inverse of the CDF, on the line only."""
@@ -352,10 +348,6 @@ class Mixture:
         rows = max(1, _BLOCK // (len(self._leaves) * self.dim))
         blocks = [points[start : start + rows] for start in range(0, len(points), rows)]
         return np.concatenate([_log_sum_exp(self._log_terms(block)) for block in blocks]) if blocks else np.empty(0)
-
-    def log_joint(self, x: ArrayLike) -> Float64[np.ndarray, "n k"]:
-        """log(weight_k · density_k(x)) for each *part* of positive weight: the numerators of Bayes' rule."""
-        return self._log_terms(as_query(x, self.dim))
 
     def sample(self, n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n d"]:
         """Draw n points, shape (n, d), in random order of components."""

@@ -5,8 +5,10 @@ from scipy.special import expit
 from divergences import (
     Discrete,
     Gaussian,
+    Mixture,
     MonteCarlo,
     Uniform,
+    gan_regret,
     gan_value,
     jsd,
     optimal_discriminator,
@@ -95,3 +97,42 @@ def test_bad_input():
         gan_value(lambda x: x, STANDARD, q)
     with pytest.raises(InputError, match="NaN"):
         gan_value(lambda x: np.full(len(x), np.nan), STANDARD, q)
+
+
+@pytest.mark.parametrize("convention", ["goodfellow", "flipped", "flipped_half"])
+def test_regret_is_what_the_value_falls_short(convention):
+    p, q = Mixture([Gaussian(-2.0, 1.0), Gaussian(2.0, 0.25)]), Gaussian(0.5, 4.0)
+    best = optimal_logit(p, q, convention=convention)
+
+    def logit(x):
+        return 0.6 * best(x) + np.sin(x[:, 0])
+
+    regret = gan_regret(logit, p, q, convention=convention)
+    short = gan_value(best, p, q, convention=convention).value - gan_value(logit, p, q, convention=convention).value
+    assert regret.value == pytest.approx(short, abs=1e-9)
+    assert gan_regret(best, p, q, convention=convention).value == 0.0
+
+
+def test_regret_keeps_its_digits_near_the_optimum():
+    p, q = Gaussian(0.0, 1.0), Gaussian(1.0, 1.0)
+    best = optimal_logit(p, q)
+    # Second order: ½ε² ∫ p q/(p+q), by an independent sum over a fine grid.
+    x = np.linspace(-12, 13, 200_001)[:, None]
+    density, other = np.exp(p.log_prob(x)), np.exp(q.log_prob(x))
+    overlap = np.sum(density * other / (density + other)) * (x[1, 0] - x[0, 0])
+    for epsilon in (1e-7, 1e-4):
+        regret = gan_regret(lambda z, shift=epsilon: best(z) + shift, p, q)
+        assert regret.value == pytest.approx(epsilon**2 / 2 * overlap, rel=1e-7)
+
+
+def test_regret_of_certainty():
+    apart = Uniform(0.0, 1.0), Uniform(2.0, 3.0)
+    assert gan_regret(optimal_logit(*apart), *apart).value == 0.0
+    assert gan_regret(lambda x: np.where(x[:, 0] < 1.5, 9.0, -9.0), *apart).agrees(2 * np.log1p(np.exp(-9.0)))
+    wrong = gan_regret(lambda x: np.where(x[:, 0] < 1.5, -np.inf, np.inf), *apart)
+    assert wrong.value == np.inf
+    # Logits far beyond what e^x can hold.
+    p, q = Gaussian(0.0, 1.0), Gaussian(1.0, 1.0)
+    assert gan_regret(lambda x: 2000.0 + 0 * x[:, 0], p, q).value == pytest.approx(
+        2000 + float(gan_value(optimal_logit(p, q), p, q))
+    )
