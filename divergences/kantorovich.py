@@ -23,7 +23,7 @@ Reference: *Optimal Transport: Old and New* (Villani, 2009), chapter 5, https://
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,13 +32,17 @@ from jaxtyping import Float64
 from scipy.spatial.distance import cdist
 
 from divergences.checks import ArrayLike, one_of
-from divergences.distributions import Discrete, as_line, as_query, knots_of
+from divergences.distributions import Discrete, as_query, knots_of
 
 __all__ = ["EXTENSIONS", "Critic", "LineCritic", "MeanCritic", "PointCritic", "extend", "known_slope"]
 
 EXTENSIONS = ("upper", "lower", "average")
 # Entries of the cost matrix held at a time (8 MB): bounded memory, and small enough to stay near the processor.
 _BLOCK = 1_000_000
+# Queries that are looked at together.
+_LEAF = 256
+# Rounding, generously, in what decides which atoms are looked at.
+_SLACK = 1e-12
 
 
 @runtime_checkable
@@ -59,7 +63,7 @@ class PointCritic:
     Attributes:
         points: the atoms y_j, shape (m, d).
         potential: v_j, shape (m,).
-        metric: the ground metric c, ``"euclidean"`` or ``"cityblock"``; f is 1-Lipschitz in it.
+        metric: the ground metric c, ``"euclidean"``, ``"cityblock"`` or ``"chebyshev"``; f is 1-Lipschitz in it.
         sign: 1 for the upper extension (of q's potentials), −1 for the lower one (of p's).
     """
 
@@ -70,30 +74,61 @@ class PointCritic:
 
     def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Values at x (n, d)."""
-        query = as_query(x, self.points.shape[1])
-        if len(query) == 0:
-            return np.empty(0)
-        return self.sign * np.concatenate([costs.min(axis=1) for costs in self._blocks(query)])
+        return self.sign * self._lowest(as_query(x, self.points.shape[1]))[0]
 
     def gradient(self, x: ArrayLike) -> Float64[np.ndarray, "n d"]:
-        """Unit vector away from the atom that attains the minimum (0 at the atom itself), times the sign."""
+        """Away from the atom that attains the minimum, as fast as the metric allows (0 at the atom itself)."""
         query = as_query(x, self.points.shape[1])
-        if len(query) == 0:
-            return np.empty((0, self.points.shape[1]))
-        nearest = np.concatenate([costs.argmin(axis=1) for costs in self._blocks(query)])
-        away = query - self.points[nearest]
+        away = query - self.points[self._lowest(query)[1]]
         if self.metric == "cityblock":
             return self.sign * np.sign(away)
+        if self.metric == "chebyshev":
+            top = np.abs(away).argmax(axis=1)[:, None]
+            steepest = np.zeros_like(away)
+            np.put_along_axis(steepest, top, np.sign(np.take_along_axis(away, top, axis=1)), axis=1)
+            return self.sign * steepest
         length = np.linalg.norm(away, axis=1, keepdims=True)
         return self.sign * np.divide(away, length, out=np.zeros_like(away), where=length > 0)
 
-    def _blocks(self, query: np.ndarray) -> Iterator[np.ndarray]:
-        """Costs minus potential, a block of rows at a time: never the whole n×m matrix at once."""
-        rows = max(1, _BLOCK // len(self.points))
-        for start in range(0, len(query), rows):
-            costs = cdist(query[start : start + rows], self.points, self.metric)
-            costs -= self.potential
-            yield costs
+    def _lowest(self, query: Float64[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+        """The minimum over the atoms, and the first atom that attains it, in bounded memory.
+
+        A box of queries around c with radius r needs no atom whose cone at c lies more than 2r above the lowest one
+        there: cones are 1-Lipschitz. Boxes are halved, and hand what they still need down to their halves.
+        """
+        values, nearest = np.empty(len(query)), np.zeros(len(query), dtype=np.intp)
+        todo = [(np.arange(len(query)), np.arange(len(self.points)))] if len(query) else []
+        prune = len(query) * len(self.points) > _BLOCK and bool(np.isfinite(query).all())
+        while todo:
+            rows, atoms = todo.pop()
+            if prune:
+                atoms, low, high = self._needed(query[rows], atoms)
+                if len(rows) > _LEAF and len(atoms) > 1:
+                    axis = int((high - low).argmax())
+                    half = len(rows) // 2
+                    order = np.argpartition(query[rows, axis], half)
+                    todo += [(rows[order[:half]], atoms), (rows[order[half:]], atoms)]
+                    continue
+            step = max(1, _BLOCK // len(atoms))
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                costs = cdist(query[part], self.points[atoms], self.metric)
+                costs -= self.potential[atoms]
+                best = costs.argmin(axis=1)
+                nearest[part] = atoms[best]
+                values[part] = costs[np.arange(len(part)), best]
+        return values, nearest
+
+    def _needed(self, query: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which atoms may attain the minimum somewhere in the box of these queries, and the box."""
+        low, high = query.min(axis=0), query.max(axis=0)
+        center = (low + (high - low) / 2)[None]
+        # Half the diagonal: as far as any of the queries can be.
+        radius = float(cdist(center, high[None], self.metric)[0, 0])
+        potential = self.potential[atoms]
+        height = cdist(center, self.points[atoms], self.metric)[0] - potential
+        slack = _SLACK * (radius + float(np.abs(height).max()) + float(np.abs(potential).max()))
+        return atoms[height <= height.min() + 2 * radius + slack], low, high
 
 
 @dataclass(frozen=True)
@@ -175,7 +210,7 @@ class LineCritic:
 
     def __call__(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Values at x, shape (n, 1) or (n,)."""
-        query = as_line(x)
+        query = as_query(x, 1)[:, 0]
         inside = np.interp(query, self.knots, self.values)
         below = np.minimum(query - self.knots[0], 0.0) * self.slopes[0]
         above = np.maximum(query - self.knots[-1], 0.0) * self.slopes[-1]
@@ -183,7 +218,7 @@ class LineCritic:
 
     def gradient(self, x: ArrayLike) -> Float64[np.ndarray, "n d"]:
         """Slopes at x, shape (n, 1); at a knot, the slope to its right."""
-        return self.slopes[np.searchsorted(self.knots, as_line(x), side="right")][:, None]
+        return self.slopes[np.searchsorted(self.knots, as_query(x, 1)[:, 0], side="right")][:, None]
 
 
 @dataclass(frozen=True)
@@ -220,7 +255,7 @@ def extend(
         p: atoms of the first law.
         q: atoms of the second.
         potentials: optimal and feasible (u, v) for cost c: u_i + v_j ≤ c(x_i, y_j).
-        metric: c, ``"euclidean"`` or ``"cityblock"``.
+        metric: c, ``"euclidean"``, ``"cityblock"`` or ``"chebyshev"``.
         extension: ``"upper"`` (from q's atoms), ``"lower"`` (from p's) or ``"average"``. With one gauge for all,
             lower ≤ average ≤ upper everywhere.
 

@@ -128,6 +128,17 @@ class LineMap:
             return Preimages(np.empty(0, dtype=np.intp), empty, empty, np.empty(0, dtype=bool))
         return Preimages(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
+    def steepness(self, z: Float64[np.ndarray, " n"]) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """|g′| and |g″| at z, from the polynomials; NaN on plateaus and where g was not resolved."""
+        slope, bend = np.full(len(z), np.nan), np.full(len(z), np.nan)
+        for piece in self.pieces:
+            inside = np.flatnonzero((z >= piece.edges[0]) & (z <= piece.edges[-1]) & np.isnan(slope))
+            cell = np.clip(np.searchsorted(piece.edges, z[inside], side="right") - 1, 0, len(piece.low) - 1)
+            middle, half = (piece.low + piece.high)[cell] / 2, (piece.high - piece.low)[cell] / 2
+            _, first, second = _clenshaw(piece.coefficients[cell], (z[inside] - middle) / half)
+            slope[inside], bend[inside] = np.abs(first) / half, np.abs(second) / half**2
+        return slope, bend
+
     @property
     def image(self) -> Float64[np.ndarray, " k"]:
         """Values of g at all edges of all pieces and on the plateaus, ascending."""

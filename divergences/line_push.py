@@ -14,8 +14,9 @@ Reference: *Probability and Measure* (Billingsley, 1995), section 20.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -47,10 +48,14 @@ _NEGLIGIBLE = 1e-12
 # Mass of a monotone piece below which it is felt in logarithms only, and the log density that is still felt.
 _WEIGHTLESS = 1e-20
 _FAINT = -40.0
+# Multiples of the rounding of g within which x does not tell the z beside a fold apart.
+_BLURRED = 2e6
+_POLE_DOUBT = 4.0
 _CHECK_NODES = 300_000
 _MANY_PIECES = 12
 _BISECTIONS = 100
 _GRADING = 4.0 ** -np.arange(41)
+_GRADED = 18  # of these, towards the places where g stands still
 
 
 class LinePushforward:
@@ -75,6 +80,9 @@ class LinePushforward:
         self._refuse_infinite()
         self.atoms, self.atom_masses = self._find_atoms()
         self.singular_mass = float(self.atom_masses.sum())
+        # Beside a kink g leaves its plateau within its rounding first: where it ends is known to some 1e-12.
+        known = 1e-11 if len(self.atoms) else 0.0
+        self.singular = Estimate(self.singular_mass, known, method="mass above the plateaus of g (estimate)")
         self.singular_points: Discrete | None = finite_weights(self.atoms, self.atom_masses)
         self.point_mass = self.singular_mass
         self._piece_masses = [float(self._between(piece.edges[:1], piece.edges[-1:])[0]) for piece in self._map.pieces]
@@ -93,6 +101,18 @@ class LinePushforward:
             places = ", ".join(f"{m:.6g} at x = {x:.6g}" for x, m in zip(self.atoms, self.atom_masses, strict=True))
             text += f", singular mass {self.singular_mass:.6g} ({places})"
         return text
+
+    @property
+    def unseen(self) -> float:
+        """Mass of the z at which g could not be resolved: where float64 runs out, as at both ends of an inverse CDF."""
+        return max(0.0, 1.0 - self.singular_mass - float(np.sum(self._piece_masses)))
+
+    @cached_property
+    def doubt(self) -> float:
+        """Mean error of log p_g to be reckoned with besides that of an integral: rounding of g, poles, unseen mass."""
+        poles = _POLE_DOUBT * self._noise ** (2 / 3) if len(self._critical.place) else 0.0
+        # Log densities of laws at places that g does not reach any more are rarely below −100.
+        return 4096 * self._noise + poles + 100 * self.unseen
 
     @cached_property
     def support(self) -> Box:
@@ -127,13 +147,61 @@ class LinePushforward:
             rest = self._map.preimages(points[places], self._light)
             rest = rest._replace(query=places[rest.query])
             found = Preimages(*(np.concatenate(pair) for pair in zip(found, rest, strict=True)))
-        terms = self.base.log_prob(found.z[:, None]) - np.log(found.slope)
+        slope = self._beside_folds(points, found)
+        terms = self.base.log_prob(found.z[:, None]) - np.log(slope)
         top = np.full(len(points), -np.inf)
         np.maximum.at(top, found.query, terms)
         shift = np.where(np.isfinite(top), top, 0.0)
         total = np.bincount(found.query, np.exp(terms - shift[found.query]), len(points))
         with np.errstate(divide="ignore"):
             return np.log(total) + shift
+
+    def _beside_folds(self, points: np.ndarray, found: Preimages) -> Float64[np.ndarray, " r"]:
+        """Slopes at the preimages; for points that come from known z, exact however close to a pole they lie.
+
+        Within 1e-16 of a fold at x₀ = g(z₀) lies the mass of all z within 1e-8 of z₀, whose images are one number. If
+        z itself is known, its slope is too, and so is that of the other preimages beside folds of the same height,
+        since g ≈ x₀ + a(z − z₀)² gives slopes 2√(a|x − x₀|).
+        """
+        origin = _ORIGIN.get()
+        critical = self._critical
+        if origin is None or origin.law is not self or not len(critical.place):
+            return found.slope
+        if not np.array_equal(origin.x, points):
+            return found.slope
+        mine = np.abs(origin.z[:, None] - critical.place).argmin(axis=1)
+        close = np.abs(points - critical.height[mine]) <= critical.blur[mine]
+        away = origin.z[close] - critical.place[mine[close]]
+        here = np.full(len(points), np.nan)
+        # Where g″ vanishes as well, so small a slope is lost in the rounding of the polynomial.
+        third = critical.third[mine[close]]
+        here[close] = np.where(third > 0, third * away**2 / 2, self._map.steepness(origin.z[close])[0])
+        slope, row = found.slope.copy(), np.flatnonzero(close[found.query])
+        query = found.query[row]
+        mine, other = mine[query], np.abs(found.z[row, None] - critical.place).argmin(axis=1)
+        level = np.abs(points[query] - critical.height[other]) <= critical.blur[other]
+        both = critical.turns[other] & critical.turns[mine]
+        ratio = np.where(both, np.sqrt(critical.bend[other] / critical.bend[mine]), np.nan)
+        exact = here[query] * np.where(other == mine, 1.0, ratio)
+        usable = level & np.isfinite(exact) & (exact > 0)
+        slope[row[usable]] = exact[usable]
+        return slope
+
+    @cached_property
+    def _critical(self) -> _Critical:
+        place = self._map.slow
+        height = self.g(place[:, None])[:, 0] if len(place) else np.empty(0)
+        place, height = place[np.isfinite(height)], height[np.isfinite(height)]
+        span = self._map.inner[1] - self._map.inner[0]
+        slope, bend = self._map.steepness(place)
+        ends = np.array([end for piece in self._map.pieces for end in piece.edges[[0, -1]]])
+        turns = (np.abs(place[:, None] - ends) <= 1e-14 * span).any(axis=1) if len(ends) else np.zeros(0, dtype=bool)
+        step = 1e-3 * span
+        sides = [self._map.steepness(place + side * step)[1] / step for side in (-1, 1)]
+        level = ~turns & (slope * step <= 1e-9 * self._unit)
+        third = np.where(level, np.fmin(*sides), 0.0)
+        blur = _BLURRED * self._noise * np.maximum(np.abs(height), 0.01 * self._unit)
+        return _Critical(place, height, blur, bend, third, turns)
 
     def log_ratio_density(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Log density with +∞ at the atoms: what log p − log p_g means where p_g has point masses."""
@@ -214,9 +282,13 @@ class LinePushforward:
         known = np.append(breaks, self._map.inner)
         apart = (np.abs(found.z[:, None] - known) > 1e-8 * span).all(axis=1)
         breaks = breaks[np.diff(breaks, prepend=-np.inf) > 1e-14 * span]
-        z = np.concatenate([found.z[apart], breaks])
-        scale = np.concatenate([(scales[found.query] / found.slope)[apart], np.zeros(len(breaks))])
-        return Pulled(function, self.g, (LineHint(self.base.support, Knots(z, scale)),)), self.base
+        # The logarithm of the density has a pole where g stands still: panels that shrink towards it.
+        steps = span * np.concatenate([-_GRADING[1:_GRADED], _GRADING[1:_GRADED]])
+        graded = (self._map.slow[:, None] + steps).ravel()
+        graded = graded[(graded > self._map.inner[0]) & (graded < self._map.inner[1])]
+        z = np.concatenate([found.z[apart], breaks, graded])
+        scale = np.concatenate([(scales[found.query] / found.slope)[apart], np.zeros(len(breaks) + len(graded))])
+        return _LinePulled(self, function, (LineHint(self.base.support, Knots(z, scale)),)), self.base
 
     @property
     def _reach(self) -> tuple[float, float]:
@@ -324,6 +396,47 @@ class LinePushforward:
             below = np.where(upper, self.survival(middle) > 1 - levels, self.cdf(middle) < levels)
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return high
+
+
+class _Critical(NamedTuple):
+    """Where g stands still: z, g there, how far around it x is too coarse to tell z, |g″|, |g‴| where it counts."""
+
+    place: np.ndarray
+    height: np.ndarray
+    blur: np.ndarray
+    bend: np.ndarray
+    third: np.ndarray
+    turns: np.ndarray  # whether g turns there
+
+
+class _Origin(NamedTuple):
+    """What an integral over z is just now asking: points x of a law, and the z they are the images of."""
+
+    law: LinePushforward
+    x: np.ndarray
+    z: np.ndarray
+
+
+# Functions under an integral take x alone; which z it came from travels beside them.
+_ORIGIN: ContextVar[_Origin | None] = ContextVar("_ORIGIN", default=None)
+
+
+class _LinePulled(Pulled):
+    """z ↦ f(g(z)), with z known to the law while f asks for its density."""
+
+    def __init__(
+        self, law: LinePushforward, function: Callable[[np.ndarray], np.ndarray], hints: tuple[Any, ...]
+    ) -> None:
+        super().__init__(function, law.g, hints)
+        self._law = law
+
+    def __call__(self, z: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
+        x = self._g(z)
+        token = _ORIGIN.set(_Origin(self._law, x[:, 0], z[:, 0]))
+        try:
+            return self._function(x)
+        finally:
+            _ORIGIN.reset(token)
 
 
 class _Density:

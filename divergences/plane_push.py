@@ -6,8 +6,8 @@ $$ \int \sum_{z\ \mathrm{found}} \frac{p_z(z)}{|\det J(z)|}\,dx
    = E_{p_z}\big[\mathbf 1\{z\ \text{found for}\ g(z)\}\big] . $$
 
 This is measured on a sample: ``mass``. Singular mass is that of the triangles on which det J = 0, by quadrature; what
-lies on triangles that straddle the border of that set counts in proportion: exact to about 1e-4, and ``point_mass``
-to 0.02. Made by ``divergences.pushforward``.
+lies on triangles that straddle the border of that set counts in proportion: exact to about 1e-4 (``singular`` states
+it), and ``point_mass`` to 0.02. Made by ``divergences.pushforward``.
 
 Reference: *Measure Theory and Fine Properties of Functions* (Evans, Gariepy, 2015), section 3.3,
 https://doi.org/10.1201/b18333.
@@ -32,6 +32,9 @@ from divergences.pushforward import CheckedMap, Pilot, PlaneHint, Pulled, finite
 __all__ = ["PlanePushforward"]
 
 _NEGLIGIBLE = 1e-9
+_SIX_POINT_RULE = 1e-5
+# Points of the base whose own preimage is looked for.
+_CHECKED = 8192
 # Share of a sample whose own z is not found, above which the density is refused.
 _LOST = 0.01
 
@@ -53,6 +56,7 @@ class PlanePushforward:
         self.singular_mass = float(masses @ self._map.lost)
         if self.singular_mass < _NEGLIGIBLE:
             self.singular_mass = 0.0
+        self.singular = self._singular_estimate(masses)
         self.singular_points, self.point_mass = self._points(masses)
         self.mass = self._check_mass()
 
@@ -68,6 +72,12 @@ class PlanePushforward:
                 f", singular mass {self.singular_mass:.6g} ({self.point_mass:.6g} of it on points, the rest on curves)"
             )
         return text
+
+    @property
+    def doubt(self) -> float:
+        """Mean error of log p_g to be reckoned with, besides that of any integral: Jacobians, and preimages missed."""
+        low, _ = self.mass.interval
+        return 1e-9 + max(1.0 - self.singular_mass - low, 0.0)
 
     @property
     def support(self) -> Box:
@@ -161,10 +171,20 @@ class PlanePushforward:
             return None, 0.0
         return finite_weights(keys[heavy] * step, total[heavy]), float(total[heavy].sum())
 
+    def _singular_estimate(self, masses: np.ndarray) -> Estimate:
+        """With the mass of the triangles that straddle the border, each of which counts by the share of its probes."""
+        straddling = masses[(self._map.lost > 0) & (self._map.lost < 1)]
+        # Probes are four a triangle: independent errors of at most a half each add up like a walk.
+        error = 3 * float(np.sqrt((straddling**2).sum())) + _SIX_POINT_RULE if self.singular_mass else _NEGLIGIBLE
+        return Estimate(
+            self.singular_mass, error, level=None, method="mass of the triangles without area (estimate)", n=len(masses)
+        )
+
     def _check_mass(self) -> Estimate:
-        z = self._pilot.z
+        z = self.base.sample(_CHECKED, np.random.default_rng(1))
+        x = self.g(z)
+        z, x = z[np.isfinite(x).all(axis=1)], x[np.isfinite(x).all(axis=1)]
         lost_rank = self._map.rank_lost(z)
-        x = self._pilot.x
         roots = self._map.preimages(x)
         own = np.abs(roots.z - z[roots.query]).max(axis=1) <= 1e-4 * self._pilot.unit_z
         found = np.bincount(roots.query, own, len(z)) > 0

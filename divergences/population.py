@@ -13,6 +13,10 @@ the error of two means.
 How far the plug-in strays from its mean is bounded by what one point can do (Efron and Stein): replacing x_i changes W₁
 by about (u(x_i′) − u(x_i))/n, with u the potential, so that Var ≤ Var u/n + Var v/m. Under P = Q this overestimates.
 
+There is no such bracket for W₂ here. Its dual needs a *pair* with φ(x) + ψ(y) ≤ |x − y|² for all x and y; the largest
+ψ that goes with a φ fitted to atoms is −∞ outside their convex hull, where new points fall, so that the held-out value
+of the exact pair is −∞ for every law that is not bounded. What holds is W₂ ≥ W₁: the lower end bounds W₂ too.
+
 Most of the plug-in's excess for a law of several modes is noise in the *numbers* of points per mode. Where the law is
 known to be a mixture these can be held fixed: ``stratified_sample`` still has the right mean measure, so both
 inequalities stand, and the excess falls several times.
@@ -104,7 +108,7 @@ def wasserstein_bracket(
     metric: str = "euclidean",
     extension: str = "validated",
 ) -> WassersteinBracket:
-    """W₁ of the laws behind two samples: [held-out exact critic, plug-in], with errors.
+    """W₁ (order 1 only) of the laws behind two samples: [held-out exact critic, plug-in], with errors.
 
     An array is split at random: one part fits the critic, the part held out averages it, and the whole is the plug-in.
     Of a law, or of a sampler ``(n, rng) -> array``, n points are drawn for the plug-in and the critic, and fresh ones
@@ -120,7 +124,7 @@ def wasserstein_bracket(
         rng: splits and draws.
         held_out: share of an array that is kept from the critic, in (0, 1).
         n: points drawn of a law or sampler.
-        metric: ``"euclidean"`` or ``"cityblock"``.
+        metric: ``"euclidean"``, ``"cityblock"`` or ``"chebyshev"``.
         extension: ``"upper"``, ``"lower"`` or ``"average"``; ``"validated"`` takes the one that does best when one half
             of the *training* points fits and the other judges: the held-out part stays untouched.
 

@@ -53,16 +53,17 @@ def pushforward(g: Any, base: Any) -> Distribution:
         base: the law of z, anything ``as_distribution`` takes, of dimension 1 or 2.
 
     Returns:
-        A ``Distribution`` with, besides ``log_prob``, ``sample`` and ``support``: ``singular_mass`` (float, 0 for a
-        map that loses no rank), ``singular_points`` (a ``Discrete`` of the points that carry ``point_mass`` of it, each
-        with its share; None if there is none: in the plane it may lie on curves), ``mass`` (an Estimate of ∫ p_g,
-        checked against 1 − singular_mass), ``description``, and on the line ``cdf``, ``survival`` and ``quantile``, so
-        that ``wasserstein`` takes it. Relative accuracy of the density away from folds and kinks, for g computed in
-        float64: about 1e-11 on the line and 1e-9 in the plane; for a network that computes in float32 about 1e-3.
-        Beside a fold at x₀ ≠ 0 a mass of the order of 1e-8 lies closer to x₀ than float64 can tell, so an integral of
-        log p_g is exact to about 1e-7, whatever error an integrator states. The density ends where z runs out of
-        floating-point numbers: Φ⁻¹ of a uniform z never exceeds 8.3. Of a ``Discrete`` base the pushforward is
-        ``Discrete``.
+        A ``Distribution`` with, besides ``log_prob``, ``sample`` and ``support``: ``singular_mass`` (float, 0 for a map
+        that loses no rank) and ``singular`` (the same number as an Estimate), ``singular_points`` (a ``Discrete`` of
+        the points that carry ``point_mass`` of it, each with its share; None if there is none: in the plane it may lie
+        on curves), ``mass`` (an Estimate of ∫ p_g, checked against 1 − singular_mass), ``description``, and on the line
+        ``cdf``, ``survival`` and ``quantile``, so that ``wasserstein`` takes it. Relative accuracy of the density away
+        from folds and kinks, for g computed in float64: about 1e-11 on the line and 1e-9 in the plane; for a network
+        that computes in float32 about 1e-3. Beside a fold at x₀ ≠ 0 a mass of the order of 1e-8 lies closer to x₀ than
+        float64 can tell: ``log_prob`` is capped there, but an integral over z (``pull_back``) is told z itself, and
+        exact to 1e-10. The density ends where z runs out of floating-point numbers: Φ⁻¹ of a uniform z never exceeds
+        8.3 (on the line ``unseen`` is the mass that this concerns). What all this may do to the mean of a log density
+        is ``doubt``. Of a ``Discrete`` base the pushforward is ``Discrete``.
 
     Raises:
         InputError: g is not callable, not deterministic, gives NaN or the wrong shape, changes the dimension, or

@@ -25,7 +25,8 @@ from divergences.kantorovich import known_slope
 
 __all__ = ["METRICS", "CheckedCritic", "lipschitz"]
 
-METRICS = ("euclidean", "cityblock")
+METRICS = ("euclidean", "cityblock", "chebyshev")
+_NORM = {"euclidean": 2, "cityblock": 1, "chebyshev": np.inf}
 _BLOCK = 1 << 17
 # Shortest distance over which a slope is taken, relative to the spread of the points.
 _SHORTEST = 1e-4
@@ -48,7 +49,7 @@ def lipschitz(
         critic: maps x (n, d) to (n,).
         points: where it matters, such as samples of both laws, shape (n, d), at least 2 different ones.
         rng: draws the pairs; not needed for exact critics.
-        metric: ``"euclidean"`` or ``"cityblock"``.
+        metric: ``"euclidean"``, ``"cityblock"`` or ``"chebyshev"``.
         budget: how many evaluations to spend, about; at least 2000.
 
     Returns:
@@ -140,7 +141,7 @@ class _Search:
         return self.function(x)
 
     def _length(self, difference: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(difference, ord=2 if self.metric == "euclidean" else 1, axis=-1)
+        return np.linalg.norm(difference, ord=_NORM[self.metric], axis=-1)
 
     def _seen(self, slopes: np.ndarray, distances: np.ndarray) -> None:
         if len(slopes) and slopes.max() > self.slope:
@@ -209,6 +210,8 @@ class _Search:
             top = np.abs(gradient).argmax(axis=1)
             direction = np.zeros_like(gradient)
             direction[np.arange(n), top] = np.sign(gradient[np.arange(n), top])
+        elif self.metric == "chebyshev":
+            direction = np.sign(gradient)
         else:
             length = np.linalg.norm(gradient, axis=1, keepdims=True)
             direction = np.divide(gradient, length, out=np.zeros_like(gradient), where=length > 0)

@@ -1,8 +1,9 @@
 """A GAN learns a bell: Figure 1 of Goodfellow et al., really trained.
 
 Blue: the density p of the data. Vermillion: the generator's density p_g, exact, computed by change of variables from
-the trained network. Green: the trained discriminator D, and dotted the best possible one, D* = p/(p + p_g). Below, the
-map from z, uniform (the network sees its normal quantile), to x = G(z): where the arrows crowd, p_g is high.
+the trained network: its steps are that network's kinks. Green: the trained discriminator D, and dotted the best
+possible one, D* = p/(p + p_g). Below, the map from z, uniform (the network sees its normal quantile), to x = G(z):
+where the arrows crowd, p_g is high.
 
 (a) Early: p_g lies beside p, and D is still only partly right. (b) D alone is trained on, G held fixed: it approaches
 D*. (c) G moves on, in the direction in which D rises. (d) The end: p_g is close to p, and D hovers around ½: it cannot
@@ -14,20 +15,19 @@ After Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.o
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
-from divergences import Gaussian, Mixture, Uniform, gan_value, jsd, optimal_discriminator
+from divergences import Gaussian, gan_value, jsd, optimal_discriminator, pushforward
 from figures.canvas import D_COLOR, INK, P_COLOR, Q_COLOR, new_figure
 from toygen import MLP, OBJECTIVES, PENALTIES, Average, Turn, adam, gan, minibatches, train
 
 _TARGET = Gaussian(0.0, 1.0)
+_LATENT = Gaussian(0.0, 1.0)
 _START = (1.6, 0.55)
 _SPAN = (-4.5, 4.5)
 _BINS = 300
@@ -41,7 +41,6 @@ def compute(rng: np.random.Generator, *, quick: bool = False) -> dict[str, np.nd
     generator = MLP([1, 32, 32, 1], rng.spawn(1))
     discriminator = MLP([1, 48, 48, 1], rng.spawn(1))
     _start_beside_the_target(generator, rng)
-    latent = Gaussian(0.0, 1.0)
     batches = minibatches(_TARGET.sample(20_000, rng), size=256, rng=rng.spawn(1), members=1)
 
     def players(weight: float) -> list[Turn]:
@@ -50,7 +49,7 @@ def compute(rng: np.random.Generator, *, quick: bool = False) -> dict[str, np.nd
             generator,
             discriminator,
             objective=OBJECTIVES["non_saturating"],
-            latent=latent,
+            latent=_LATENT,
             penalty=penalty,
             rng=rng.spawn(1),
         )
@@ -92,7 +91,7 @@ def _centers() -> np.ndarray:
 
 def _look(generator: MLP, discriminator: MLP) -> dict[str, np.ndarray]:
     """Everything the picture shows of one stage."""
-    p_g = _pushforward(lambda z: _evaluate(generator, z))
+    p_g = pushforward(lambda z: _evaluate(generator, z[:, 0])[:, None], _LATENT)
 
     def logit(x: np.ndarray) -> np.ndarray:
         return _evaluate(discriminator, x[:, 0])
@@ -113,22 +112,6 @@ def _look(generator: MLP, discriminator: MLP) -> dict[str, np.ndarray]:
 def _evaluate(network: MLP, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return network.pick([0]).double()(torch.tensor(x).reshape(1, -1, 1))[0, :, 0].numpy()
-
-
-def _pushforward(g: Callable[[np.ndarray], np.ndarray]) -> Mixture:
-    """The law of G(z), z ~ N(0, 1), averaged over narrow bins.
-
-    A network of this kind is piecewise linear: a short piece of z spreads its mass evenly over a piece of x, and the
-    mass of every bin is exact up to the curvature of the normal density within a piece (1/700 of a standard deviation).
-    """
-    z = np.linspace(-6.0, 6.0, 8401)
-    weight = np.diff(ndtr(z))
-    x = g(z)
-    low, high = np.minimum(x[:-1], x[1:]), np.maximum(x[:-1], x[1:])
-    edges = np.linspace(min(_SPAN[0], low.min() - 0.1), max(_SPAN[1], high.max() + 0.1), _BINS + 1)
-    below = np.array([weight @ np.clip((edge - low) / np.maximum(high - low, 1e-12), 0, 1) for edge in edges])
-    mass = np.diff(below)
-    return Mixture([Uniform(a, b) for a, b in itertools.pairwise(edges)], mass / mass.sum())
 
 
 def draw(data: dict[str, np.ndarray]) -> Figure:

@@ -27,7 +27,7 @@ def solved(n, m, d, metric="euclidean", seed=0):
     return p, q, t, {name: extend(p, q, t.potentials, metric, name) for name in EXTENSIONS}
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
+@pytest.mark.parametrize("metric", ["euclidean", "cityblock", "chebyshev"])
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_extensions_attain_w1_and_are_one_lipschitz(d, metric):
     p, q, t, critics = solved(90, 70, d, metric)
@@ -61,9 +61,9 @@ def test_extensions_are_the_largest_and_the_smallest(d):
     np.testing.assert_allclose(critics["lower"](probes), np.array(lower) - gauge, atol=1e-12)
 
 
-@pytest.mark.parametrize("d", [1, 2])
-def test_gradients_are_derivatives(d):
-    _, _, _, critics = solved(30, 30, d)
+@pytest.mark.parametrize(("d", "metric"), [(1, "euclidean"), (2, "euclidean"), (2, "cityblock"), (3, "chebyshev")])
+def test_gradients_are_derivatives(d, metric):
+    _, _, _, critics = solved(30, 30, d, metric)
     x = 3 * RNG(3).normal(size=(200, d))
     h = 1e-6
     for f in critics.values():
@@ -91,6 +91,41 @@ def test_evaluation_in_bounded_memory():
     tracemalloc.stop()
     # All pairs would take 240 MB.
     assert peak < 40e6
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cityblock", "chebyshev"])
+@pytest.mark.parametrize("rough", [False, True])
+def test_pruning_changes_no_bit(metric, rough):
+    rng = RNG(7)
+    y = np.concatenate([rng.normal(size=(900, 2)), rng.integers(-3, 4, (600, 2))])
+    v = 5 * rng.normal(size=1500) if rough else -np.abs(y).max(axis=1)
+    # Queries in clumps, on atoms, with ties, twice, and one far away.
+    x = np.concatenate([y, 0.01 * rng.normal(size=(2000, 2)) + 3, rng.integers(-4, 5, (500, 2)), [[1e6, 0.0]]])
+    critic = PointCritic(y, v, metric)
+    costs = cdist(x, y, metric) - v
+    np.testing.assert_array_equal(critic(x), costs.min(axis=1))
+    np.testing.assert_array_equal(critic._lowest(x)[1], costs.argmin(axis=1))
+    few = np.concatenate([critic(x[k : k + 10]) for k in range(0, 500, 10)])
+    np.testing.assert_array_equal(critic(x)[:500], few)
+    assert critic(np.empty((0, 2))).shape == (0,)
+    assert critic.gradient(np.empty((0, 2))).shape == (0, 2)
+    assert critic([[np.inf, 0.0]]) == np.inf
+
+
+@pytest.mark.slow
+def test_a_million_points_against_ten_thousand_atoms():
+    rng = RNG(8)
+    y = 2 * rng.normal(size=(10_000, 2))
+    critic = PointCritic(y, wasserstein(rng.normal(size=(500, 2)), y[:500]).critic()(y) * -1, "euclidean")
+    x = 3 * rng.normal(size=(1_000_000, 2))
+    tracemalloc.start()
+    values = critic(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All pairs would take 80 GB; a few arrays of the size of x are needed in any case.
+    assert peak < 200e6
+    some = rng.integers(len(x), size=2000)
+    np.testing.assert_array_equal(values[some], (cdist(x[some], y) - critic.potential).min(axis=1))
 
 
 def test_dual_value_of_laws_in_closed_form():
@@ -178,6 +213,7 @@ def test_exact_critics_need_no_search():
     assert lipschitz(wasserstein(x, y).critic(), x).interval == (1.0, 1.0)
     assert lipschitz(wasserstein(x, y, metric="cityblock").critic(), x, metric="cityblock").error == 0
     # 1-Lipschitz in one metric is not in another.
+    assert lipschitz(wasserstein(x, y, metric="chebyshev").critic(), x, metric="chebyshev").interval == (1.0, 1.0)
     other = lipschitz(wasserstein(x, y, metric="cityblock").critic(), x, rng=RNG(0), budget=5000)
     assert other.value == pytest.approx(np.sqrt(2), rel=1e-6)
     assert lipschitz(wasserstein(GOOD[:, 0], GOOD[:, 0]).critic(), GOOD[:, 0]).value == 0.0
@@ -206,6 +242,9 @@ def test_what_a_critic_proves():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: wasserstein(GOOD, GOOD + 1).critic()(np.full((1, 2), np.nan)), "x holds NaN"),
+        (lambda: wasserstein(GOOD[:, 0], GOOD[:, 1]).critic()([np.nan]), "x holds NaN"),
+        (lambda: wasserstein(GOOD[:, 0], GOOD[:, 1]).critic().gradient(GOOD), r"shape \(n, 1\)"),
         (lambda: dual_value(3, GOOD, GOOD), "critic must be a function"),
         (lambda: dual_value(lambda x: x, GOOD, GOOD), "one score per point"),
         (lambda: dual_value(lambda x: x[:, :1], GOOD, GOOD), "Drop the last axis"),

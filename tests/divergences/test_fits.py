@@ -6,6 +6,7 @@ from scipy import integrate, optimize, stats
 from scipy.special import ndtr
 
 from divergences import Discrete, Gaussian, InputError, Mixture, Uniform, jsd, kl, wasserstein
+from divergences.fit_transport import plane_transport_fit
 from divergences.fits import fit_gaussian
 
 
@@ -214,6 +215,37 @@ def test_modes_in_the_plane():
     assert len(fit.minima) == 2
 
 
+@pytest.mark.parametrize("divergence", ["w2", "w1"])
+def test_transport_fit_in_the_plane(divergence):
+    # A radial law: by symmetry m = 0 and S = s²I, and W is that of the radii, F⁻¹(u) against s·√(−2 log(1 − u)).
+    p = Mixture([Gaussian([1.0, 1.0], np.eye(2)), Gaussian([1.0, 1.0], 9 * np.eye(2))])
+    u = (np.arange(20_000) + 0.5) / 20_000
+    rayleigh = np.sqrt(-2 * np.log1p(-u))
+    grid = np.linspace(0, 30, 60_001)
+    radius = np.interp(u, 1 - 0.5 * np.exp(-(grid**2) / 2) - 0.5 * np.exp(-(grid**2) / 18), grid)
+    power = 2 if divergence == "w2" else 1
+    truth = optimize.minimize_scalar(
+        lambda s: float(np.mean(np.abs(radius - s * rayleigh) ** power)), bounds=(1.0, 3.0), method="bounded"
+    )
+    fit = fit_gaussian(p, divergence, rng=np.random.default_rng(3))
+    assert fit.value.agrees(truth.fun ** (1 / power))
+    assert fit.value.error < 0.3
+    assert fit.value.raw > truth.fun ** (1 / power)
+    spread = np.sqrt(5.0)
+    assert 0 < fit.accuracy < 0.15 * spread
+    np.testing.assert_allclose(fit.law.mean, [1, 1], atol=fit.accuracy)
+    np.testing.assert_allclose(fit.law.cholesky, truth.x * np.eye(2), atol=fit.accuracy)
+
+
+def test_transport_fit_of_a_gaussian_by_points():
+    # What fit_gaussian knows exactly: the route by points must agree within what it states.
+    p = Gaussian([1.0, -2.0], [[2.0, 0.5], [0.5, 1.0]])
+    sampled = plane_transport_fit(p, p, 2, np.random.default_rng(0))
+    np.testing.assert_allclose(sampled.law.cholesky, p.cholesky, atol=sampled.accuracy)
+    assert sampled.value.interval[0] == 0.0
+    assert sampled.value.error < 0.2
+
+
 def test_reported_values_are_the_divergences_themselves():
     p = pair(2.0)
     assert fit_gaussian(p, "forward_kl").value.agrees(kl(p, fit_gaussian(p).law))
@@ -232,7 +264,7 @@ def test_reported_values_are_the_divergences_themselves():
         ({"p": stats.cauchy(), "divergence": "w1"}, "variance"),
         ({"p": pair(1), "divergence": "jsd", "bandwidth": 1.0}, "bandwidth"),
         ({"p": pair(1), "divergence": "mmd", "bandwidth": -1.0}, "bandwidth"),
-        ({"p": Uniform([0.0, 0.0], [1.0, 1.0]), "divergence": "w2"}, "on the line"),
+        ({"p": Uniform([0.0, 0.0], [1.0, 1.0]), "divergence": "w2"}, "rng"),
         ({"p": [1.0, 2.0]}, "samples"),
     ],
 )

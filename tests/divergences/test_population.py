@@ -153,7 +153,7 @@ POINTS = RNG(0).normal(size=(20, 2))
         (lambda: wasserstein_bracket(POINTS, POINTS, rng=RNG(0), held_out=0.99), "held_out=0.99 leaves"),
         (lambda: wasserstein_bracket(POINTS, POINTS, rng=RNG(0), held_out=1.0), "held_out must be"),
         (lambda: wasserstein_bracket(POINTS, POINTS, rng=RNG(0), extension="best"), "extension must be one of"),
-        (lambda: wasserstein_bracket(POINTS, POINTS, rng=RNG(0), metric="cosine"), "metric must be one of"),
+        (lambda: wasserstein_bracket(POINTS, POINTS, rng=RNG(0), metric="sqeuclidean"), "metric must be one of"),
         (lambda: wasserstein_bracket(POINTS, lambda n, rng: rng.normal(size=(3, 2)), rng=RNG(0)), "gave 3"),
         (lambda: stratified_sample(POINTS, 5, RNG(0)), "law is an array"),
         (lambda: stratified_sample(NARROW, 0, RNG(0)), "n must be at least 1"),

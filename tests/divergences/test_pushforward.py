@@ -32,14 +32,6 @@ LINE = [
     ("identity", lambda z: z, NORMAL, stats.norm.pdf, np.linspace(-8, 8, 501), 1e-12),
     ("affine", lambda z: 3 - 2 * z, NORMAL, stats.norm(3, 2).pdf, np.linspace(-8, 14, 501), 1e-12),
     ("square", lambda z: z**2, UNIT, lambda x: 0.5 / np.sqrt(x), np.geomspace(1e-14, 0.999, 501), 1e-12),
-    (
-        "square of both signs",
-        lambda z: z**2,
-        Uniform(-1.0, 1.0),
-        lambda x: 0.5 / np.sqrt(x),
-        np.geomspace(1e-14, 0.999, 501),
-        1e-12,
-    ),
     ("chi2", lambda z: z**2, NORMAL, stats.chi2(1).pdf, np.geomspace(1e-10, 50, 501), 1e-12),
     ("cube", lambda z: z**3, Uniform(-1.0, 1.0), lambda x: x ** (-2 / 3) / 6, np.geomspace(1e-10, 0.999, 501), 1e-11),
     ("lognormal", np.exp, NORMAL, stats.lognorm(1).pdf, np.geomspace(1e-4, 1e6, 501), 1e-11),
@@ -278,11 +270,133 @@ def test_divergences_with_closed_forms():
     assert kl(UNIT, square).value == pytest.approx(LOG2 - 0.5, abs=1e-10)
     chi2 = pushforward(lambda z: z**2, NORMAL)
     assert kl(chi2, stats.chi2(1)).value < 1e-15
-    # Beside the fold at x = 1 about 1e-8 of the mass lies closer to it than float64 can tell.
-    arcsine = pushforward(lambda z: np.sin(np.pi * z), UNIT)
-    assert kl(arcsine, UNIT).value == pytest.approx(np.log(4 / np.pi), abs=1e-7)
     assert wasserstein(same, Gaussian(1.0, 1.0)).cost.agrees(1.0)
     assert wasserstein(square, UNIT, order=2).cost.value == pytest.approx(np.sqrt(1 / 30), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("g", "base", "q", "truth"),
+    [
+        # KL(p_g‖q) with a pole of p_g at x₀ ≠ 0, which x alone cannot resolve: E log p_g(g(z)) − E log q(g(z)) by hand.
+        (lambda z: np.sin(np.pi * z), UNIT, UNIT, np.log(4 / np.pi)),
+        (lambda z: 5 + z**2, Uniform(-1.0, 1.0), Uniform(5.0, 6.0), 1 - LOG2),
+        (lambda z: 5 + z**2, UNIT, Uniform(5.0, 6.0), 1 - LOG2),
+        (lambda z: 1 + z**3, Uniform(-1.0, 1.0), Uniform(0.0, 2.0), 2 - np.log(3)),
+        (np.cos, Uniform(-1.5 * np.pi, 2.5 * np.pi), Uniform(-1.0, 1.0), np.log(4 / np.pi)),
+    ],
+    ids=["sine", "fold", "edge", "inflection", "many folds of one height"],
+)
+def test_poles_cost_no_accuracy(g, base, q, truth):
+    law = pushforward(g, base)
+    estimate = kl(law, q)
+    assert abs(estimate.value - truth) <= estimate.error + law.doubt
+    assert law.doubt < 2e-10
+
+
+def mlp(activation, dim, seed):
+    """A torch network in float64, wide enough to fold."""
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(dim, 12), (12, 12), (12, dim)]
+    layers = [torch.randn(a, b, generator=generator, dtype=torch.float64) * (1.6 / a**0.5) for a, b in sizes]
+    shifts = [0.6 * torch.randn(b, generator=generator, dtype=torch.float64) for _, b in sizes]
+
+    def g(z):
+        x = torch.as_tensor(z)
+        for k, (weight, shift) in enumerate(zip(layers, shifts, strict=True)):
+            x = x @ weight + shift
+            x = activation(torch, x) if k < 2 else x
+        return x
+
+    return g
+
+
+ACTIVATIONS = {
+    "tanh": lambda torch, x: torch.tanh(x),
+    "leaky relu": lambda torch, x: torch.nn.functional.leaky_relu(x, 0.2),
+    "relu": lambda torch, x: torch.relu(x),
+}
+
+
+def binned_jsd(p, q):
+    """JSD of bin masses: by data processing never above that of the laws."""
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 0.5 * float(np.nansum(p * np.log(p / m)) + np.nansum(q * np.log(q / m)))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_divergences_of_a_network_on_the_line(name):
+    g = mlp(ACTIVATIONS[name], 1, 4)
+    law = pushforward(g, NORMAL)
+    # By counting: where a third of a million quantiles of z go, in 2000 bins; p by its CDF.
+    x = np.asarray(g(special.ndtri((np.arange(300_000) + 0.5) / 300_000)[:, None]))[:, 0]
+    p = Gaussian(float(np.median(x)), float(x.std()) ** 2)
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, 1001)))
+    edges = np.unique(np.concatenate([[-np.inf], edges, p.quantile(np.linspace(0.001, 0.999, 1000)), [np.inf]]))
+    counted = np.histogram(x, edges)[0] / len(x)
+    lower = binned_jsd(np.diff(p.cdf(edges)), counted)
+    exact = jsd(p, law)
+    assert lower - 1e-4 <= exact.value <= lower + 3e-3
+    # Two sums of integrals over jumps of the density (kinks of g): 1e-8 of each other.
+    assert gan_value(optimal_logit(p, law), p, law).value == pytest.approx(2 * exact.value - 2 * LOG2, abs=1e-8)
+    # Importance weights p/p_g = e^logit carry samples of p_g over to p, wherever p_g has mass.
+    z = np.random.default_rng(5).standard_normal((20_000, 1))
+    x = np.asarray(g(z))
+    low, high = np.quantile(x, [0.3, 0.7])
+    middle = (x[:, 0] > low) & (x[:, 0] < high)
+    weights = np.where(middle, np.exp(np.where(middle, optimal_logit(p, law)(x), 0.0)), 0.0)
+    if not law.singular_mass:
+        target = float(p.cdf([high])[0] - p.cdf([low])[0])
+        assert weights.mean() == pytest.approx(target, abs=4.5 * weights.std() / np.sqrt(len(z)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_divergences_of_a_network_in_the_plane(name):
+    g = mlp(ACTIVATIONS[name], 2, 1)
+    law = pushforward(g, NORMAL_2)
+    rng = np.random.default_rng(6)
+    x = np.asarray(g(rng.standard_normal((400_000, 2))))
+    p = Gaussian(x.mean(axis=0), np.cov(x.T))
+    draws = p.sample(400_000, rng)
+    ticks = [np.concatenate([[-np.inf], np.quantile(x[:, k], np.linspace(0.02, 0.98, 25)), [np.inf]]) for k in range(2)]
+    counts = [np.histogram2d(*points.T, bins=ticks)[0].ravel() / len(points) for points in (draws, x)]
+    exact = jsd(p, law, expect=MonteCarlo(rng, n=2000))
+    # 26² cells see a good part of it, and never more.
+    assert binned_jsd(*counts) - 2e-3 <= exact.interval[1]
+    assert exact.interval[0] <= binned_jsd(*counts) + 0.15
+    # Importance weights p/p_g carry samples of p_g over to p, but for what p has where p_g has nothing.
+    chosen = x[:4000]
+    logit = optimal_logit(p, law)(chosen)
+    low, high = np.quantile(x, [0.4, 0.6], axis=0)
+    inside = ((chosen > low) & (chosen < high)).all(axis=1) & np.isfinite(logit)
+    weights = np.where(inside, np.exp(np.where(inside, logit, 0.0)), 0.0)
+    probe = np.linspace(low, high, 30)
+    grid = np.stack(np.meshgrid(probe[:, 0], probe[:, 1]), axis=-1).reshape(-1, 2)
+    reached = np.exp(p.log_prob(grid)) * np.isfinite(law.log_prob(grid))
+    area = float(reached.mean() * (high - low).prod())
+    assert weights.mean() == pytest.approx(area, abs=4.5 * weights.std() / np.sqrt(len(chosen)) + 0.05 * area)
+
+
+def test_what_is_singular_has_an_error():
+    line = pushforward(lambda z: np.maximum(z - 0.3, 0.0), NORMAL)
+    assert line.singular.agrees(stats.norm.cdf(0.3))
+    assert line.singular.error < 1e-10
+    plane = pushforward(lambda z: np.maximum(z @ TURN + 0.3, 0.0), NORMAL_2)
+    assert plane.singular.agrees(1 - stats.norm.cdf(0.3) ** 2)
+    assert plane.singular.value == plane.singular_mass
+    assert plane.singular.error < 2e-4
+    assert pushforward(np.tanh, NORMAL).singular.value == 0.0
+    assert pushforward(lambda z: z, NORMAL_2).singular.agrees(0.0)
+
+
+def test_what_float64_cannot_reach_is_stated():
+    law = pushforward(special.ndtri, UNIT)
+    assert 0 < law.unseen < 1e-13
+    estimate = jsd(law, NORMAL)
+    assert estimate.value <= law.unseen
+    assert estimate.value <= estimate.error + law.doubt
 
 
 def test_a_generator_in_the_game():
@@ -389,6 +503,7 @@ def test_a_map_onto_a_curve_has_no_density():
     assert np.isneginf(law.log_prob([[0.0, 1.0], [1.0, 0.0]])).all()
 
 
+@pytest.mark.slow
 def test_divergences_in_the_plane():
     law, q = pushforward(lambda z: z @ SCALED.T + 1, NORMAL_2), Gaussian([0.0, 0.0], 2 * np.eye(2))
     exact = Gaussian([1.0, 1.0], SCALED @ SCALED.T)
