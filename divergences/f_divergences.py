@@ -34,6 +34,7 @@ from divergences.errors import InputError
 from divergences.estimate import Estimate
 from divergences.expectation import Expect, Quadrature
 from divergences.generators import GENERATORS, Generator, power_weighted
+from divergences.panel_forms import Form, form_of, power_form
 
 __all__ = [
     "alpha_divergence",
@@ -225,6 +226,8 @@ class OfLogRatio:
     q: Distribution
     # Whether g grows faster than d itself, so that even light tails need to be looked at.
     steep: bool = False
+    # What is known of g off the real line, where that is enough to prove an error.
+    form: Form | None = None
 
     @property
     def laws(self) -> tuple[Distribution, Distribution]:
@@ -264,7 +267,7 @@ def _f_divergence(p: Distribution, q: Distribution, generator: Generator, expect
         return Estimate(np.inf, 0.0, method="support", note="p has mass outside the support of q")
     if np.isinf(_value_where(generator, p_only=False)) and not _covers(q, p):
         return Estimate(np.inf, 0.0, method="support", note="q has mass outside the support of p")
-    integrand = OfLogRatio(generator.weighted, p, q, steep=generator.steep)
+    integrand = OfLogRatio(generator.weighted, p, q, steep=generator.steep, form=form_of(generator.weighted))
     estimate = expect((0.5, integrand, p), (0.5, integrand, q))
     if np.isinf(estimate.value):
         return replace(estimate, note="one law has no mass, or too light a tail, where the other has mass")
@@ -285,7 +288,7 @@ def _power_integral(p: Distribution, q: Distribution, order: float, expect: Expe
     if _singular(p, q):
         value = 0.0 if 0 < order < 1 else np.inf
         return Estimate(value, 0.0, method="support", note="one law has a density, the other point masses")
-    integrand = OfLogRatio(power_weighted(order), p, q, steep=not 0 < order < 1)
+    integrand = OfLogRatio(power_weighted(order), p, q, steep=not 0 < order < 1, form=power_form(order))
     return expect((0.5, integrand, p), (0.5, integrand, q))
 
 
