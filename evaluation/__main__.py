@@ -8,10 +8,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from evaluation.command import (
+    Misuse,
+    add_feature_options,
+    bar,
+    check_outputs,
+    complain,
+    features_of,
+    let_find_modules,
+    rate,
+    say,
+    seed_number,
+)
 
 if TYPE_CHECKING:
     from evaluation.audit import AuditReport
@@ -19,18 +30,20 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EPILOG = """\
-Files: .npy, .npz (key samples, arr_0 or the only array; FILE.npz:KEY names another), .csv, or a folder of PNG, JPEG,
-WEBP or BMP images of one size. Points are arrays (n, d); images (n, h, w) or (n, h, w, c).
+Files: .npy, .npz (key samples, arr_0 or the only array; FILE.npz:KEY names another), .csv, .pt, .safetensors, or a
+folder, .zip or .tar of PNG, JPEG, WEBP, BMP, PGM or PPM images of one size. Points are arrays (n, d); images (n, h, w)
+or (n, h, w, c). GENERATED may be a sampler of yours, module:callable, called as callable(n, rng): naming it runs its
+module. So does --features module:callable, a function array -> (n, d).
 
-Exit status: 0 clear, 1 flagged, 3 inconclusive, 2 misuse or unreadable input.
+Features: identity, pixels, standardize, pca:N, random-conv[:N], classifier[:N] (trained on --train-labels),
+inception[:tf1|:pytorch-fid|:clean] (with --weights; nothing is ever downloaded), module:callable.
 
+Exit status: 0 clear, 1 flagged, 3 inconclusive, 2 misuse or unreadable input. --fail-on changes what decides it:
+inconclusive (the default), flagged (inconclusive counts as clear), never, or names of findings, separated by commas.
+
+  mintmark compare A B --train FILE    which of two generators is nearer to the data (mintmark compare --help)
   mintmark generated.npz --train train.npz --test test.npz --modes modes.npz --html report.html
 """
-_LARGEST_SEED = 2**32 - 1
-
-
-class _Misuse(Exception):
-    """The user must change something; the text says what."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,21 +55,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["compare"]:
+        from evaluation.compare_command import compare_main
+
+        return compare_main(words[1:])
+    arguments = _parser().parse_args(words)
     try:
         report = _audited(arguments)
+        status = _exit_status(report, arguments.fail_on)
         _deliver(report, arguments)
     except KeyboardInterrupt:
-        print("mintmark: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (mintmark ... | head): that is its right, and no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return report.exit_status
-    except _Misuse as error:
-        print(f"mintmark: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return status
+    except Misuse as error:
+        complain(f"error: {error}")
         return 2
-    return report.exit_status
+    return status
+
+
+def _exit_status(report: AuditReport, fail_on: str) -> int:
+    """0 clear, 1 flagged, 3 inconclusive, of what ``--fail-on`` lets decide."""
+    if fail_on == "never":
+        return 0
+    if fail_on == "flagged":
+        return report.exit_status if report.exit_status == 1 else 0
+    if fail_on == "inconclusive":
+        return report.exit_status
+    from evaluation.audit import exit_status_of
+
+    asked = [finding.name for finding in report.findings]
+    wanted = [name.strip() for name in fail_on.split(",")]
+    for name in wanted:
+        if name not in asked:
+            raise Misuse(
+                f"--fail-on names {name!r}; this audit asked {', '.join(asked)}. Or: flagged, inconclusive, never."
+            )
+    return exit_status_of(report[name].verdict for name in wanted)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,12 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--test", metavar="FILE", help="held-out data; without them memorization is inconclusive")
     parser.add_argument("--train-labels", metavar="FILE", help="one label per training sample: asks for lost classes")
     parser.add_argument("--modes", metavar="FILE", help=".npz with means, covariances, weights: asks for lost modes")
-    parser.add_argument(
-        "--features", metavar="NAME", help="pixels, standardize or pca:N (default: pixels for images, else standardize)"
-    )
+    add_feature_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - prints it instead of the text")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="0 to 2^32 - 1 (default 0)")
+    parser.add_argument("--stats", metavar="FILE", help="Fréchet distance to these statistics, not to train")
+    parser.add_argument("--save-stats", metavar="FILE", help="write the statistics of the generated samples as .npz")
+    parser.add_argument("--fail-on", default="inconclusive", metavar="WHAT", help="what decides the exit status")
+    parser.add_argument("--alpha", type=rate, default=0.05, metavar="P", help="rate of false flags (default 0.05)")
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="0 to 2^32 - 1 (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no report on standard output")
     parser.add_argument("--version", action=_Version, help="say which mintmark this is")
     return parser
@@ -96,61 +137,54 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _seed(text: str) -> int:
-    try:
-        seed = int(text)
-    except ValueError:
-        seed = -1
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {_LARGEST_SEED}, not {text!r}")
-    return seed
-
-
 def _audited(arguments: argparse.Namespace) -> AuditReport:
     """Read everything, check that the reports can be written, and only then compute."""
-    outputs = [path for path in (arguments.json, arguments.html) if path not in (None, "-")]
-    inputs = [arguments.generated, arguments.train, arguments.test, arguments.train_labels, arguments.modes]
-    for path in outputs:
-        _check_writable(Path(path), [Path(given) for given in inputs if given is not None])
-    if len({Path(path).absolute() for path in outputs}) < len(outputs):
-        raise _Misuse("--json and --html name the same file; give them two.")
+    check_outputs(
+        {"--json": arguments.json, "--html": arguments.html, "--save-stats": arguments.save_stats},
+        [
+            arguments.generated,
+            arguments.train,
+            arguments.test,
+            arguments.train_labels,
+            arguments.modes,
+            arguments.stats,
+        ],
+    )
 
     import numpy as np
 
     from divergences.errors import InputError
-    from evaluation.audit import audit
-    from evaluation.samples import load_labels, load_modes, load_samples
+    from evaluation.audit import AuditSettings, audit
+    from evaluation.moments import Moments
+    from evaluation.samples import is_sampler, load_labels, load_modes, load_samples
 
+    let_find_modules(arguments.generated, arguments.features)
+    rng = np.random.default_rng(arguments.seed)
     try:
+        train = load_samples(arguments.train)
+        test = None if arguments.test is None else load_samples(arguments.test)
+        labels = None if arguments.train_labels is None else load_labels(arguments.train_labels)
+        n = arguments.n
+        if n is None and is_sampler(arguments.generated):
+            n = len(train if test is None else test)
         return audit(
-            generated=load_samples(arguments.generated),
-            train=load_samples(arguments.train),
-            test=None if arguments.test is None else load_samples(arguments.test),
+            generated=load_samples(arguments.generated, n=n, rng=rng),
+            train=train,
+            test=test,
             modes=None if arguments.modes is None else load_modes(arguments.modes),
-            labels=None if arguments.train_labels is None else load_labels(arguments.train_labels),
-            features=arguments.features,
-            rng=np.random.default_rng(arguments.seed),
+            labels=labels,
+            features=features_of(arguments, train.kind, labels),
+            settings=AuditSettings(
+                alpha=arguments.alpha,
+                reference=None if arguments.stats is None else Moments.load(arguments.stats),
+                progress=None if arguments.quiet else bar(),
+            ),
+            rng=rng,
         )
     except InputError as error:
-        raise _Misuse(str(error)) from error
+        raise Misuse(str(error)) from error
     except MemoryError as error:
-        raise _Misuse("the samples do not fit in memory; audit a part of them.") from error
-
-
-def _check_writable(path: Path, inputs: list[Path]) -> None:
-    if path.is_dir():
-        raise _Misuse(f"{path} is a folder; name a file in it.")
-    if any(path.absolute() == given.absolute() for given in inputs):
-        raise _Misuse(f"{path} is an input; the report would overwrite it.")
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        # Permissions alone do not tell: the file system may be full, read-only, or no place for files at all.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _Misuse(f"{path} cannot be written: {folder}: {error.strerror or error}.") from error
+        raise Misuse("the samples do not fit in memory; audit a part of them.") from error
 
 
 def _deliver(report: AuditReport, arguments: argparse.Namespace) -> None:
@@ -161,21 +195,16 @@ def _deliver(report: AuditReport, arguments: argparse.Namespace) -> None:
     try:
         if arguments.html is not None:
             report.to_html(arguments.html)
+        if arguments.save_stats is not None:
+            report.moments.save(arguments.save_stats)
         if arguments.json not in (None, "-"):
             write_atomically(arguments.json, lambda file: file.write(json_text.encode("utf-8")))
     except OSError as error:
-        raise _Misuse(f"{error.filename or 'the report'} cannot be written: {error.strerror or error}.") from error
+        raise Misuse(f"{error.filename or 'the report'} cannot be written: {error.strerror or error}.") from error
     if arguments.json == "-":
-        _print(json_text)
+        say(json_text)
     elif not arguments.quiet:
-        _print(report.to_text())
-
-
-def _print(text: str) -> None:
-    """To standard output, whatever its encoding can show."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+        say(report.to_text())
 
 
 if __name__ == "__main__":

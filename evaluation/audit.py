@@ -1,11 +1,13 @@
 r"""The audit: everything that can be asked of a generator's samples, under one stated error rate.
 
-What is asked depends on what is given. Always: *distribution* and *memorization*. With ``modes``: *mode loss* and
-*fidelity*. With ``labels`` of the training data: *class loss*. A question that was not asked is not a finding.
+What is asked depends on what is given. Always: *distribution* and *memorization*. With ``test``: *two-sample*. With
+``modes``: *mode loss*, *fidelity* and *partial collapse*. With ``labels`` of the training data: *class loss* and
+*partial collapse*. A question that was not asked is not a finding.
 
-**Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` states the hypotheses
-and their margins), the chance that this audit flags anything is at most 0.05: 0.01 for memorization, whose test is
-exact by itself, and 0.04 shared by the other findings through Holm's procedure. These rates are of false flags; what an
+**Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` and
+``evaluation.more_questions`` state the hypotheses and their margins), the chance that this audit flags anything is at
+most ``alpha``, 0.05 by default: a fifth of it for memorization, whose test is exact by itself, and the rest shared by
+the other findings through Holm's procedure. These rates are of false flags; what an
 audit could have missed at its n is said in each finding. The intervals beside the numbers are for each number alone, at
 95 %.
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,24 +27,48 @@ import numpy as np
 from jaxtyping import Float64
 
 from divergences.adapters import as_distribution
-from divergences.checks import as_generator, as_points
+from divergences.checks import as_generator, as_number, as_points
 from divergences.errors import InputError
-from evaluation import questions
+from evaluation import more_questions, questions
 from evaluation.features import features as named_features
+from evaluation.features import fingerprint
 from evaluation.files import write_atomically
 from evaluation.findings import Finding, decide, printable
 from evaluation.labelled import labelled_modes
 from evaluation.memorization import memorization
 from evaluation.modes import mode_coverage
+from evaluation.moments import Moments
 from evaluation.samples import Samples, as_samples
+from evaluation.sources import compare_sources
 from evaluation.verdict import Verdict, worst
 
-__all__ = ["AuditReport", "Finding", "Material", "audit"]
+__all__ = ["AuditReport", "AuditSettings", "Finding", "Material", "audit", "exit_status_of"]
 
 ALPHA = 0.05
-ALPHA_MEMORIZATION = 0.01
+# Its share for memorization, which is calibrated by itself.
+_MEMORIZATION_SHARE = 0.2
 _EXIT_STATUS = {Verdict.CLEAR: 0, Verdict.FLAGGED: 1, Verdict.INCONCLUSIVE: 3}
 _PACKAGES = ("mintmark", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How strict an audit is, and what it says while it works.
+
+    Attributes:
+        alpha: chance that a generator which is good enough in every respect is flagged.
+        reference: ``Moments`` the Fréchet distance is measured to, of features made the same way; None for train's own.
+        progress: called as (what, done, total) before each step; None for silence.
+    """
+
+    alpha: float = ALPHA
+    reference: Any = None
+    progress: Callable[[str, int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        as_number(self.alpha, "alpha=", above=0.0, below=1.0)
+        if self.reference is not None and not isinstance(self.reference, Moments):
+            raise InputError(f"reference= must be Moments, see Moments.load; it is {type(self.reference).__name__}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +90,11 @@ class Material:
     labels: np.ndarray | None = None
 
 
+def exit_status_of(verdicts: Iterable[Verdict]) -> int:
+    """0 clear, 1 flagged, 3 inconclusive, of the worst of them."""
+    return _EXIT_STATUS[worst(verdicts)]
+
+
 @dataclass(frozen=True, eq=False)
 class AuditReport:
     """The findings of an audit, and how they came about.
@@ -72,11 +103,13 @@ class AuditReport:
         findings: one per question asked.
         protocol: sizes, features, error rates, seed and versions: what somebody needs to repeat it.
         material: the samples themselves, for pictures.
+        moments: mean and covariance of the generated features with their fingerprint, for statistics files.
     """
 
     findings: tuple[Finding, ...]
     protocol: dict[str, Any]
     material: Material
+    moments: Moments
 
     @property
     def verdict(self) -> Verdict:
@@ -86,7 +119,7 @@ class AuditReport:
     @property
     def exit_status(self) -> int:
         """What the command returns: 0 clear, 1 flagged, 3 inconclusive."""
-        return _EXIT_STATUS[self.verdict]
+        return exit_status_of(finding.verdict for finding in self.findings)
 
     def __getitem__(self, name: str) -> Finding:
         """The finding of that name; a KeyError lists those there are."""
@@ -127,6 +160,7 @@ def audit(
     modes: Any = None,
     labels: Any = None,
     features: Any = None,
+    settings: AuditSettings = AuditSettings(),
     rng: Any,
 ) -> AuditReport:
     """Judge a generator by its samples.
@@ -138,8 +172,9 @@ def audit(
         test: held-out data: drawn like train, never trained on. Without them memorization is inconclusive.
         modes: a ``Mixture`` of Gaussians that points should cover; asks for mode loss and fidelity.
         labels: of train, shape (len(train),); asks for class loss.
-        features: "pixels", "standardize", "pca:N", a callable array → (n, d), or None: pixels for images, standardize
-            for points. Fitted on train alone. Modes are always compared in the coordinates given.
+        features: what ``evaluation.features`` takes, or None: pixels for images, standardize for points. Fitted on
+            train alone. Modes are always compared in the coordinates given.
+        settings: the error rate, statistics to compare with, progress.
         rng: a ``numpy.random.Generator``: draws from a sampler, and the folds and bootstraps of the class audit.
 
     Returns:
@@ -152,33 +187,75 @@ def audit(
     >>> train, test, fresh = rng.normal(size=(3, 500, 2))
     >>> report = audit(generated=fresh, train=train, test=test, rng=rng)
     >>> str(report.verdict), [finding.name for finding in report.findings]
-    ('clear', ['distribution', 'memorization'])
+    ('clear', ['distribution', 'two-sample', 'memorization'])
     """
     rng = as_generator(rng, "rng=")
     seed = _seed_of(rng)
+    steps = _Steps(settings.progress)
+    steps.next("reading")
     material = _material(generated, train, test, rng)
-    chosen = _features(features, material.train)
+    names = None if labels is None else _checked_labels(labels, material.train)
+    law = None if modes is None else _checked_modes(modes, material.generated)
+    steps.next("features")
+    chosen = _features(features, material.train, names)
     embed = chosen.fit(material.train.array)
     fakes, reals = _embedded(embed, material.generated, "generated="), _embedded(embed, material.train, "train=")
     held_out = None if material.test is None else _embedded(embed, material.test, "test=")
-    law = None if modes is None else _checked_modes(modes, material.generated)
-    names = None if labels is None else _checked_labels(labels, material.train)
+    made = fingerprint(embed)
 
     cases = []
     if law is not None:
+        steps.next("modes")
         coverage = mode_coverage(generated=material.generated.array, modes=law)
-        cases += [questions.mode_loss(coverage), questions.fidelity(coverage)]
+        cases += [questions.mode_loss(coverage), questions.fidelity(coverage), more_questions.mode_collapse(coverage)]
     if names is not None:
-        cases.append(questions.class_loss(labelled_modes(generated=fakes, train=reals, labels=names, rng=rng)))
-    cases.append(questions.distribution(generated=fakes, train=reals, test=held_out))
-    findings = decide(cases, ALPHA - ALPHA_MEMORIZATION)
-    copies = memorization(generated=fakes, train=reals, test=held_out, alpha=ALPHA_MEMORIZATION)
+        steps.next("classes")
+        found = labelled_modes(generated=fakes, train=reals, labels=names, rng=rng)
+        index = np.searchsorted(np.asarray(found.classes), names)
+        cases += [
+            questions.class_loss(found),
+            more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
+        ]
+    steps.next("distribution")
+    moments = Moments.of(fakes, fingerprint=made)
+    reference = Moments.of(reals, fingerprint=made) if settings.reference is None else settings.reference
+    cases.append(questions.distribution(generated=moments, reference=reference, train=reals, test=held_out))
+    if held_out is not None:
+        steps.next("two-sample")
+        cases.append(more_questions.told_apart(generated=fakes, test=held_out, rng=rng))
+    own = _MEMORIZATION_SHARE * settings.alpha
+    findings = decide(cases, settings.alpha - own)
+    steps.next("memorization")
+    copies = memorization(generated=fakes, train=reals, test=held_out, alpha=own)
     overlap = _overlap(material)
     findings.append(questions.copying(copies, same=overlap["generated_in_train"] == len(material.generated)))
-    protocol = _protocol(material, chosen.name, fakes.shape[1], seed, overlap)
-    return AuditReport(
-        tuple(findings), protocol, Material(material.generated, material.train, material.test, law, names)
-    )
+    steps.finish()
+    protocol = _protocol(material, made, fakes.shape[1], seed, overlap) | {
+        "alpha": settings.alpha,
+        "alpha_memorization": own,
+        "reference": None if settings.reference is None else f"statistics of {settings.reference.n} samples",
+    }
+    pictured = Material(material.generated, material.train, material.test, law, names)
+    return AuditReport(tuple(findings), protocol, pictured, moments)
+
+
+class _Steps:
+    """Says what comes next; how many steps there are is known only roughly, so the last may come early."""
+
+    _TOTAL = 6
+
+    def __init__(self, tell: Callable[[str, int, int], None] | None) -> None:
+        self._tell = tell
+        self._done = 0
+
+    def next(self, what: str) -> None:
+        if self._tell is not None:
+            self._tell(what, self._done, self._TOTAL)
+        self._done = min(self._done + 1, self._TOTAL - 1)
+
+    def finish(self) -> None:
+        if self._tell is not None:
+            self._tell("done", self._TOTAL, self._TOTAL)
 
 
 def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:
@@ -247,10 +324,10 @@ def _scale(images: np.ndarray) -> str:
     return "floats on a scale such as [0, 1]" if low > -0.25 and 0.25 < high <= 1.5 else "unknown"
 
 
-def _features(wanted: Any, train: Samples) -> Any:
+def _features(wanted: Any, train: Samples, labels: np.ndarray | None) -> Any:
     if wanted is None:
         wanted = "pixels" if train.kind == "images" else "standardize"
-    return named_features(wanted)
+    return named_features(wanted, kind=train.kind, labels=labels)
 
 
 def _embedded(embed: Callable[..., Any], samples: Samples, name: str) -> Float64[np.ndarray, "n d"]:
@@ -313,30 +390,46 @@ def _overlap(material: Material) -> dict[str, int]:
 
 
 def _fingerprints(samples: Samples) -> list[bytes]:
-    array = samples.array if samples.array.dtype == np.uint8 else samples.array + 0.0  # −0.0 equals 0.0
+    # −0.0 equals 0.0, and a float32 equals the float64 of the same value.
+    array = samples.array if samples.array.dtype == np.uint8 else samples.array.astype(np.float64) + 0.0
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(array)]
 
 
-def _protocol(material: Material, features: str, dim: int, seed: int | str, overlap: dict[str, int]) -> dict[str, Any]:
+def _protocol(
+    material: Material, made: dict[str, Any], dim: int, seed: int | str, overlap: dict[str, int]
+) -> dict[str, Any]:
     def described(samples: Samples | None) -> dict[str, Any] | None:
         if samples is None:
             return None
         shape = list(samples.array.shape)
-        return {"source": printable(samples.source), "n": shape[0], "shape": shape, "dtype": str(samples.array.dtype)}
+        return {
+            "source": printable(samples.source),
+            "n": shape[0],
+            "shape": shape,
+            "dtype": str(samples.array.dtype),
+            "formats": list(samples.formats),
+            "notes": [printable(note) for note in samples.notes],
+        }
+
+    warnings = compare_sources(material.generated, material.train, names=("generated", "train"))
+    if material.test is not None:
+        warnings += compare_sources(material.test, material.train, names=("test", "train"))
 
     return {
         "generated": described(material.generated),
         "train": described(material.train),
         "test": described(material.test),
         "overlap": overlap,
-        "features": features,
+        "warnings": [printable(warning) for warning in warnings],
+        "features": made["name"],
+        "fingerprint": made,
         "feature_dimensions": dim,
-        "alpha": ALPHA,
-        "alpha_memorization": ALPHA_MEMORIZATION,
         "margins": {
             "mode and class share": questions.SHARE_MARGIN,
             "high-quality share": 1 - questions.FIDELITY_MARGIN,
+            "variance of a mode or class": more_questions.SPREAD_MARGIN,
             "Fréchet distance, of total variance": questions.VARIANCE_MARGIN,
+            "told from held-out data": more_questions.TOLD_MARGIN,
         },
         "seed": seed,
         "versions": {name: _version(name) for name in _PACKAGES},

@@ -19,7 +19,11 @@ from typing import Any
 from divergences.estimate import Estimate
 from evaluation.verdict import Verdict
 
-__all__ = ["Case", "Finding", "decide", "number", "printable", "short"]
+__all__ = ["Case", "Finding", "decide", "listed", "number", "printable", "short"]
+
+_LISTED = 12
+# Below this a share is rounding.
+_NOTHING = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,8 @@ class Finding:
     """The answer to one question.
 
     Attributes:
-        name: short and stable: "mode loss", "fidelity", "class loss", "distribution", "memorization".
+        name: short and stable: "mode loss", "fidelity", "class loss", "partial collapse", "distribution",
+            "two-sample", "memorization".
         question: in words.
         quantity: what ``estimate`` is an estimate of, with its unit.
         estimate: the number, with its error.
@@ -100,8 +105,16 @@ def number(value: Estimate | float | None) -> str:
     return f"{short(value.value)} ± {value.error:.2g}"
 
 
+def listed(names: list[str]) -> str:
+    """The first dozen, and how many more there are."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
 def short(value: float) -> str:
-    """Four digits."""
+    """Four digits; what is only rounding is 0."""
+    if abs(value) < _NOTHING:
+        value = 0.0
     return f"{value:.4g}".replace("inf", "∞").replace("-", "−")
 
 

@@ -5,14 +5,17 @@ P(X ≤ k | high) = γ/2. It covers the truth with probability *at least* 1 − 
 included. Wilson's interval, (k + z²/2)/(n + z²) ± ..., is shorter and covers 1 − γ on average, not for every share.
 
 Tests are exact as well: one tail, or the probability of all outcomes no likelier than the one seen. m of them at once
-share one error rate by Holm's step-down rule: sorted p₍₁₎ ≤ ... ≤ p₍ₘ₎, adjusted p̃₍ᵢ₎ = max_{j≤i} min(1, (m−j+1) p₍ⱼ₎);
-whatever depends on whatever, the chance of one false rejection among {p̃ < α} is at most α.
+share one error rate by Holm's step-down rule: sorted p₍₁₎ ≤ ... ≤ p₍ₘ₎, adjusted p̃₍ᵢ₎ = max_{j≤i} min(1, (m−j+1)
+p₍ⱼ₎); whatever depends on whatever, the chance of one false rejection among {p̃ < α} is at most α. Lists of suspects
+want less: that of those named at most the share α is false on average, the false-discovery rate, which Benjamini and
+Hochberg's step-up rule keeps.
 
 References:
     The use of confidence or fiducial limits illustrated in the case of the binomial (Clopper, Pearson, 1934),
     https://doi.org/10.1093/biomet/26.4.404. Probable inference, the law of succession, and statistical inference
     (Wilson, 1927), https://doi.org/10.1080/01621459.1927.10502953. A simple sequentially rejective multiple test
-    procedure (Holm, 1979), https://www.jstor.org/stable/4615733.
+    procedure (Holm, 1979), https://www.jstor.org/stable/4615733. Controlling the false discovery rate: a practical and
+    powerful approach to multiple testing (Benjamini, Hochberg, 1995), https://www.jstor.org/stable/2346101.
 """
 
 from __future__ import annotations
@@ -26,7 +29,15 @@ from scipy.special import bdtr, bdtrc, betaincinv, gammaln, ndtri, xlog1py, xlog
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_array, as_count, as_number, one_of
 
-__all__ = ["binomial_test", "clopper_pearson", "clopper_pearson_bounds", "holm", "wilson"]
+__all__ = [
+    "benjamini_hochberg",
+    "binomial_test",
+    "clopper_pearson",
+    "clopper_pearson_bounds",
+    "holm",
+    "hypergeometric_tail",
+    "wilson",
+]
 
 # Two outcomes whose probabilities differ by less than rounding are equally likely.
 _RELATIVE_SLACK = 1e-7
@@ -137,6 +148,33 @@ def binomial_test(
     return _two_sided(successes, count, rate)
 
 
+def benjamini_hochberg(p_values: ArrayLike) -> Float64[np.ndarray, " m"]:
+    """Adjusted p-values ("q-values"): of those below α, at most the share α is false on average.
+
+    Holds for independent p-values and for those positively dependent in the sense of Benjamini and Yekutieli.
+
+    Args:
+        p_values: shape (m,), each between 0 and 1.
+
+    Returns:
+        q₍ᵢ₎ = min_{j≥i} min(1, m p₍ⱼ₎/j), in the order given.
+
+    Raises:
+        InputError: values outside [0, 1] or NaN.
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(4)
+    array([0.04  , 0.0533, 0.0533, 0.5   ])
+    """
+    raw = np.atleast_1d(as_array(p_values, "p_values"))
+    if raw.ndim != 1 or not ((raw >= 0) & (raw <= 1)).all():
+        raise InputError("p_values must be a list of numbers between 0 and 1.")
+    order = np.argsort(raw, kind="stable")[::-1]
+    steps = raw[order] * raw.size / np.arange(raw.size, 0, -1)
+    adjusted = np.empty(raw.size)
+    adjusted[order] = np.minimum(np.minimum.accumulate(steps), 1.0) if raw.size else steps
+    return adjusted
+
+
 def holm(p_values: ArrayLike) -> Float64[np.ndarray, " m"]:
     """Holm-adjusted p-values: rejecting those below α makes a single false rejection with probability at most α.
 
@@ -160,6 +198,24 @@ def holm(p_values: ArrayLike) -> Float64[np.ndarray, " m"]:
     adjusted = np.empty(raw.size)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if raw.size else steps
     return adjusted
+
+
+def hypergeometric_tail(here: int, total: int, n: int, m: int) -> float:
+    """P(at least ``here`` of ``total`` marked objects are among n of n + m): Fisher's exact test, one-sided.
+
+    >>> round(hypergeometric_tail(3, 3, 5, 5), 6)
+    0.083333
+    """
+    if here == 0:
+        return 1.0
+    x = np.arange(here, min(total, n) + 1, dtype=np.float64)
+    log_mass = log_choose(n, x) + log_choose(m, total - x) - log_choose(n + m, total)
+    return min(1.0, float(np.exp(log_mass).sum()))
+
+
+def log_choose(n: Any, k: Any) -> Any:
+    """Logarithm of the binomial coefficient, for numbers or arrays."""
+    return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
 
 
 def _share(value: float, low: float, high: float, n: int, level: float, method: str) -> Estimate:

@@ -39,11 +39,11 @@ from scipy.special import bdtr, betaincinv
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_generator, as_number, as_points
 from evaluation.intervals import clopper_pearson, holm
+from evaluation.recognition import FEWEST_EXAMPLES, as_labels, ask, places, recognise
 
-__all__ = ["ClassRecord", "LabelledModes", "labelled_modes"]
+__all__ = ["FEWEST_EXAMPLES", "ClassRecord", "LabelledModes", "counted_modes", "labelled_modes"]
 
-FEWEST_EXAMPLES = 5
-_FOLDS = 5
+_BLOCK = 4_000_000
 _BOOTSTRAPS = 1000
 _FEWEST_BOOTSTRAPS = 200
 _TAIL = 0.025
@@ -51,8 +51,6 @@ _HALVINGS = 20
 _METHOD = "classifier counts corrected for its held-out confusion (EM); interval by inverting the exact test"
 _EM_STEPS = 500
 _EM_TOLERANCE = 1e-8
-# A support-vector machine costs between n² and n³: beyond this many examples it sees a stratified part of them.
-_MOST_EXAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class LabelledModes:
         assigned: index of the class given to each generated sample, shape (n,).
         n: generated samples.
         power_note: the smallest loss this n finds reliably.
+        judge: who says what a sample is, and on what its errors were measured.
     """
 
     classes: tuple[Any, ...]
@@ -105,6 +104,7 @@ class LabelledModes:
     assigned: Int64[np.ndarray, " n"]
     n: int
     power_note: str
+    judge: str
 
 
 def labelled_modes(
@@ -113,6 +113,7 @@ def labelled_modes(
     train: ArrayLike,
     labels: ArrayLike,
     rng: np.random.Generator,
+    classifier: Any = None,
     margin: float = 0.5,
     alpha: float = 0.05,
 ) -> LabelledModes:
@@ -123,6 +124,9 @@ def labelled_modes(
         train: features of the training data, shape (m, d).
         labels: of train, shape (m,): whole numbers or strings; at least two classes with five examples each.
         rng: cuts the folds and draws the bootstrap.
+        classifier: a function (features (n, d)) -> labels (n,). Its confusion is measured on train=, so train= should
+            then be data that it was not trained on. None: a support-vector machine, trained on train= and judged on
+            held-out folds.
         margin: share of its due below which a class counts as missing, in (0, 1].
         alpha: family-wise error rate of ``missing``.
 
@@ -131,7 +135,7 @@ def labelled_modes(
 
     Raises:
         InputError: NaN, empty or mismatched arrays, labels that do not go with train, fewer than two classes, or a
-            class with fewer than five examples (it is named).
+            class with fewer than five examples (it is named); a classifier that fails or names unknown classes.
 
     >>> rng = np.random.default_rng(0)
     >>> train, labels = rng.normal(size=(90, 2)) + 9 * np.repeat(np.eye(3)[:, :2], 30, axis=0), np.repeat([4, 5, 6], 30)
@@ -141,24 +145,110 @@ def labelled_modes(
     """
     known = as_points(train, "train=")
     points = as_points(generated, "generated=", dim=known.shape[1])
-    classes, index = _as_labels(labels, len(known))
-    margin = as_number(margin, "margin=", above=0.0, below=math.nextafter(1, 2))
-    alpha = as_number(alpha, "alpha=", above=0.0, below=1.0)
-    rng = as_generator(rng, "rng=")
-
+    classes, index = as_labels(labels, len(known))
+    margin, alpha, rng = _as_margin(margin), _as_alpha(alpha), as_generator(rng, "rng=")
+    if classifier is None:
+        confused, assigned = recognise(known, index, points, rng)
+        judge = "a support-vector machine, judged on held-out folds of train"
+    elif callable(classifier):
+        confused = _pairs(index, ask(classifier, known, classes, "train="), len(classes))
+        assigned = ask(classifier, points, classes, "generated=")
+        judge = "the classifier that was given, judged on train; if it was trained on these data, it looks too good"
+    else:
+        raise InputError(
+            "classifier= must be a function (features) -> labels. If the generated samples already have labels, use "
+            "counted_modes."
+        )
     fair = np.bincount(index) / len(index)
-    confused, assigned = _classify(known, index, points, rng)
-    counts = np.bincount(assigned, minlength=len(classes))
-    draws = _Draws(counts, confused, rng)
+    return _judged(_Counts(classes, fair, confused, assigned, judge), _Draws.of(assigned, confused, rng), margin, alpha)
+
+
+def counted_modes(
+    *,
+    generated_labels: ArrayLike,
+    labels: ArrayLike,
+    answers: Any = None,
+    rng: np.random.Generator,
+    margin: float = 0.5,
+    alpha: float = 0.05,
+) -> LabelledModes:
+    """Find the classes a generator leaves out, where its samples have labels already: from a file, or by hand.
+
+    Args:
+        generated_labels: of the generated samples, shape (n,).
+        labels: of the training data (or of any data with the shares that are due), shape (m,).
+        answers: what the one who labelled the generated samples says of the m samples behind ``labels``, shape (m,):
+            from these the errors are known and corrected for. None: the labels are taken at face value, and an error
+            of the labeller can hide a lost class.
+        rng: draws the bootstrap.
+        margin: share of its due below which a class counts as missing, in (0, 1].
+        alpha: family-wise error rate of ``missing``.
+
+    Returns:
+        As of ``labelled_modes``. At face value shares and p-values are the exact binomial ones.
+
+    Raises:
+        InputError: labels of the wrong shape or type, unknown classes, fewer than two classes, or a class with fewer
+            than five examples.
+
+    >>> found = counted_modes(generated_labels=["a"] * 90, labels=["a", "b"] * 50, rng=np.random.default_rng(0))
+    >>> found.missing, found.per_class[0].share.value
+    (('b',), 1.0)
+    """
+    count = np.shape(labels)[0] if np.ndim(labels) == 1 else 0
+    classes, index = as_labels(labels, count)
+    margin, alpha, rng = _as_margin(margin), _as_alpha(alpha), as_generator(rng, "rng=")
+    if np.ndim(generated_labels) != 1 or np.size(generated_labels) == 0:
+        raise InputError(
+            f"generated_labels= must have shape (n,), one label per sample; it has shape {np.shape(generated_labels)}."
+        )
+    assigned = places(generated_labels, np.size(generated_labels), classes, "generated_labels=")
+    fair = np.bincount(index) / len(index)
+    if answers is None:
+        judge = "labels taken at face value; an error of the labeller can hide a lost class"
+        confused, draws = np.diag(np.bincount(index)), _Draws.exact(np.bincount(assigned, minlength=len(classes)))
+    else:
+        judge = "labels given, their errors measured on the answers given"
+        confused = _pairs(index, places(answers, count, classes, "answers="), len(classes))
+        draws = _Draws.of(assigned, confused, rng)
+    return _judged(_Counts(classes, fair, confused, assigned, judge), draws, margin, alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    classes: tuple[Any, ...]
+    fair: Float64[np.ndarray, " k"]
+    confused: Int64[np.ndarray, "k k"]
+    assigned: Int64[np.ndarray, " n"]
+    judge: str
+
+
+def _as_margin(margin: float) -> float:
+    return as_number(margin, "margin=", above=0.0, below=math.nextafter(1, 2))
+
+
+def _as_alpha(alpha: float) -> float:
+    return as_number(alpha, "alpha=", above=0.0, below=1.0)
+
+
+def _pairs(index: np.ndarray, answers: np.ndarray, size: int) -> Int64[np.ndarray, "k k"]:
+    confused = np.zeros((size, size), dtype=np.int64)
+    np.add.at(confused, (index, answers), 1)
+    return confused
+
+
+def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> LabelledModes:
+    classes, confused, n = given.classes, given.confused, len(given.assigned)
+    counts = np.bincount(given.assigned, minlength=len(classes))
     shares = draws.shares()
-    p_values = draws.p_values(margin * fair)
+    p_values = draws.p_values(margin * given.fair)
     adjusted = holm(p_values)
     missing = adjusted < alpha
-    found, lost = _power(len(points), confused, fair, margin, alpha / len(classes))
+    found, lost = _power(n, confused, given.fair, margin, alpha / len(classes))
     records = tuple(
         ClassRecord(
             label=classes[k],
-            fair=float(fair[k]),
+            fair=float(given.fair[k]),
             raw_count=int(counts[k]),
             share=shares[k],
             recall=clopper_pearson(int(confused[k, k]), int(confused[k].sum())),
@@ -174,80 +264,11 @@ def labelled_modes(
         per_class=records,
         accuracy=clopper_pearson(int(np.trace(confused)), int(confused.sum())),
         confusion=confused / confused.sum(axis=1, keepdims=True),
-        assigned=assigned,
-        n=len(points),
-        power_note=_power_note(len(points), classes, found, lost),
+        assigned=given.assigned,
+        n=n,
+        power_note=_power_note(n, classes, found, lost),
+        judge=given.judge,
     )
-
-
-def _as_labels(labels: Any, n: int) -> tuple[tuple[Any, ...], Int64[np.ndarray, " n"]]:
-    try:
-        array = np.asarray(labels)
-    except ValueError as error:
-        raise InputError(f"labels= must be a list of one label per row of train=: {error}.") from error
-    if array.shape != (n,):
-        raise InputError(f"labels= must have shape ({n},), one label per row of train=; it has shape {array.shape}.")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or (array != np.floor(array)).any():
-            raise InputError("labels= must be whole numbers or strings; it holds NaN or fractions.")
-        array = array.astype(np.int64)
-    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
-        array = array.astype(str)
-    if array.dtype.kind not in "biuUS":
-        raise InputError(f"labels= must be whole numbers or strings; it holds dtype {array.dtype}.")
-    values, index, counts = np.unique(array, return_inverse=True, return_counts=True)
-    if len(values) < 2:
-        raise InputError(f"labels= must name at least two classes; it names only {values[0]!s}.")
-    for value, count in zip(values, counts, strict=True):
-        if count < FEWEST_EXAMPLES:
-            raise InputError(
-                f"labels= has {count} example{'s' if count > 1 else ''} of class {value!s}; at least {FEWEST_EXAMPLES} "
-                f"are "
-                "needed to measure how well it is recognised. Add examples, or merge or drop this class."
-            )
-    return tuple(value.item() for value in values), index.astype(np.int64).reshape(-1)
-
-
-def _classify(
-    train: np.ndarray, index: Int64[np.ndarray, " m"], generated: np.ndarray, rng: np.random.Generator
-) -> tuple[Int64[np.ndarray, "k k"], Int64[np.ndarray, " n"]]:
-    """Confusion counts on held-out folds, and the class of each generated sample."""
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    chosen = _stratified_part(index, rng)
-    x, y = train[chosen], index[chosen]
-    # Standardising helps where the units of the features mean nothing and hurts where they do (a pixel that is nearly
-    # constant would be blown up, and any blur in it be taken for a class): held-out accuracy decides, ties for neither.
-    svm = SVC(C=10.0, kernel="rbf", gamma="scale")
-    rivals = [svm, make_pipeline(StandardScaler(), svm)]
-    folds = StratifiedKFold(n_splits=_FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
-    splits = list(folds.split(x, y))
-    confusions = [_confusion(model, x, y, splits) for model in rivals]
-    best = int(np.argmax([np.trace(confused) for confused in confusions]))
-    return confusions[best], rivals[best].fit(x, y).predict(generated).astype(np.int64)
-
-
-def _confusion(
-    model: Any, x: np.ndarray, y: Int64[np.ndarray, " m"], splits: list[tuple[np.ndarray, np.ndarray]]
-) -> Int64[np.ndarray, "k k"]:
-    """Counts of (class, answer) over the held-out parts of all splits."""
-    confused = np.zeros((int(y.max()) + 1,) * 2, dtype=np.int64)
-    for seen, held_out in splits:
-        np.add.at(confused, (y[held_out], model.fit(x[seen], y[seen]).predict(x[held_out])), 1)
-    return confused
-
-
-def _stratified_part(index: Int64[np.ndarray, " m"], rng: np.random.Generator) -> Int64[np.ndarray, " s"]:
-    """All rows, or about ``_MOST_EXAMPLES`` of them with each class in proportion and none below five."""
-    if len(index) <= _MOST_EXAMPLES:
-        return np.arange(len(index))
-    part = _MOST_EXAMPLES / len(index)
-    rows = [np.flatnonzero(index == k) for k in range(int(index.max()) + 1)]
-    kept = [rng.choice(row, max(FEWEST_EXAMPLES, round(part * len(row))), replace=False) for row in rows]
-    return np.sort(np.concatenate(kept))
 
 
 class _Draws:
@@ -256,22 +277,44 @@ class _Draws:
     Given one draw, a class of share π is answered with rate π·recall + (1−π)·leak, and its count is binomial.
     """
 
-    def __init__(self, counts: np.ndarray, confused: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(self, counts: np.ndarray, recall: np.ndarray, leak: np.ndarray, value: np.ndarray) -> None:
         self._counts = counts.astype(np.float64)
         self._n = int(counts.sum())
+        self._recall, self._leak, self._value = recall, leak, value
+
+    @classmethod
+    def exact(cls, counts: np.ndarray) -> _Draws:
+        """Labels without error: every answer is the class."""
         size = len(counts)
+        return cls(counts, np.ones((1, size)), np.zeros((1, size)), counts / counts.sum())
+
+    @classmethod
+    def of(cls, assigned: np.ndarray, confused: np.ndarray, rng: np.random.Generator) -> _Draws:
+        """Answers of a classifier whose confusion was counted."""
+        size = len(confused)
+        return cls.counted(np.bincount(assigned, minlength=size), confused, rng)
+
+    @classmethod
+    def counted(cls, counts: np.ndarray, confused: np.ndarray, rng: np.random.Generator) -> _Draws:
+        """The same, from the counts of the answers."""
+        size, n = len(counts), int(counts.sum())
         repeats = max(_FEWEST_BOOTSTRAPS, min(_BOOTSTRAPS, 200_000 // size**2))
-        # Dirichlet rows: gammas divided by their sum.
-        gammas = rng.standard_gamma(confused + 0.5 / size, size=(repeats, size, size))
-        confusions = gammas / gammas.sum(axis=2, keepdims=True)
-        again = rng.multinomial(self._n, counts / self._n, size=repeats) / self._n
-        shares = corrected_shares(again, confusions)
-        self._recall = np.einsum("bkk->bk", confusions)
-        answers = np.einsum("bi,bik->bk", shares, confusions)
-        rest = np.maximum(1 - shares, 1e-12)
-        self._leak = np.clip((answers - shares * self._recall) / rest, 0.0, 1.0)
+        again = rng.multinomial(n, counts / n, size=repeats) / n
+        recall, leak = np.empty((repeats, size)), np.empty((repeats, size))
+        # With a thousand classes one confusion matrix alone is 8 MB.
+        rows = max(1, _BLOCK // size**2)
+        for start in range(0, repeats, rows):
+            here = slice(start, min(start + rows, repeats))
+            # Dirichlet rows: gammas divided by their sum.
+            gammas = rng.standard_gamma(confused + 0.5 / size, size=(here.stop - start, size, size))
+            confusions = gammas / gammas.sum(axis=2, keepdims=True)
+            shares = corrected_shares(again[here], confusions)
+            recall[here] = np.einsum("bkk->bk", confusions)
+            answers = np.einsum("bi,bik->bk", shares, confusions)
+            rest = np.maximum(1 - shares, 1e-12)
+            leak[here] = np.clip((answers - shares * recall[here]) / rest, 0.0, 1.0)
         smooth = (confused + 0.5 / size) / (confused.sum(axis=1, keepdims=True) + 0.5)
-        self._value = corrected_shares(counts[None] / self._n, smooth[None])[0]
+        return cls(counts, recall, leak, corrected_shares(counts[None] / n, smooth[None])[0])
 
     def p_values(self, share: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
         """P(as few answers k as seen), if class k had the share ``share[k]``."""

@@ -22,6 +22,11 @@ flagged with probability at most** ``alpha``. Only small j are used, so that wha
 (practically) every held-out point; a collapsed generator, which puts all samples in one place, is not mistaken for a
 copier unless that place is a training point or, with probability 2 %, happens to score like one.
 
+*Single samples* have the conformal p-value (1 + held-out scores as low)/(1 + m), right for each sample, and adjusted by
+Benjamini and Hochberg a false-discovery rate (the p-values share their held-out data, which makes them positively
+dependent; Bates et al. show that the rate holds). The list of suspects is cut where at most a tenth is expected by
+chance.
+
 What it cannot see: copies perturbed by more than the spacing of the data, copies up to a symmetry that the features do
 not know (mirrored or shifted images, in pixels), and copies of points of which train holds several near-repeats.
 
@@ -40,13 +45,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.special import betaincinv, gammaln
+from scipy.special import betaincinv
 
 from divergences import Estimate
 from divergences.checks import ArrayLike, as_number, as_points
-from evaluation.intervals import clopper_pearson_bounds
+from evaluation.intervals import benjamini_hochberg, clopper_pearson_bounds, hypergeometric_tail, log_choose
 from evaluation.neighbors import nearest
 from evaluation.verdict import Verdict
+from evaluation.views import Views
 
 __all__ = ["Memorization", "Suspect", "memorization"]
 
@@ -69,7 +75,13 @@ class Suspect:
         train: the row of ``train`` it looks like.
         distance: between the two.
         score: that distance in units of the distances to the next training points.
-        p_value: (1 + held-out points scoring as low) / (1 + held-out points): of this sample alone.
+        p_value: (1 + held-out points scoring as low) / (1 + held-out points): of this sample alone (conformal).
+        q_value: that p-value adjusted over all samples by Benjamini and Hochberg: of the samples with q ≤ 0.1 at most
+            a tenth is there by chance on average. It cannot fall below n/(rank·(m + 1)), so few copies among many
+            samples need as many held-out points to be named with confidence one by one, even where the verdict on all
+            is certain.
+        nearest_test: row of the nearest held-out point: what resembles it without having been copied.
+        test_distance: the distance to that.
     """
 
     generated: int
@@ -77,6 +89,9 @@ class Suspect:
     distance: float
     score: float
     p_value: float
+    q_value: float
+    nearest_test: int
+    test_distance: float
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,10 @@ class Memorization:
         nearest_train: row of the nearest training point, shape (n,).
         nearest_test: row of the nearest held-out point, shape (n,); −1 without held-out data.
         note: what was found or what is needed, in a sentence.
+        q_values: false-discovery rates of the samples, shape (n,); 1 without held-out data.
+        discoveries: samples with a false-discovery rate of at most 0.1.
+        false_suspects: share of the suspects that chance alone is expected to put there; 0 if there are none.
+        test_distances: from each sample to its nearest held-out point, shape (n,); infinite without.
     """
 
     verdict: Verdict
@@ -116,9 +135,20 @@ class Memorization:
     nearest_train: Int64[np.ndarray, " n"]
     nearest_test: Int64[np.ndarray, " n"]
     note: str
+    q_values: Float64[np.ndarray, " n"]
+    discoveries: int
+    false_suspects: float
+    test_distances: Float64[np.ndarray, " n"]
 
 
-def memorization(*, generated: ArrayLike, train: ArrayLike, test: Any = None, alpha: float = 0.01) -> Memorization:
+def memorization(
+    *,
+    generated: ArrayLike,
+    train: ArrayLike,
+    test: Any = None,
+    alpha: float = 0.01,
+    invariant: Views | None = None,
+) -> Memorization:
     """Test whether a generator returns training data more often than held-out data resemble them.
 
     Args:
@@ -127,6 +157,8 @@ def memorization(*, generated: ArrayLike, train: ArrayLike, test: Any = None, al
         test: features of held-out data, shape (m, d): drawn like train, never trained on. Without them, or with fewer
             than 20, the verdict is INCONCLUSIVE.
         alpha: probability with which a perfect generator may be flagged.
+        invariant: shifts and mirror images under which a copy is still a copy; the three sets are then rows of pixels.
+            Costs one search per view.
 
     Returns:
         Verdict, suspects and share of copies; see ``Memorization``.
@@ -146,7 +178,7 @@ def memorization(*, generated: ArrayLike, train: ArrayLike, test: Any = None, al
     alpha = as_number(alpha, "alpha=", above=0.0, below=1.0)
     held_out = np.empty((0, known.shape[1])) if test is None else as_points(test, "test=", dim=known.shape[1])
 
-    sample, null = _Scored(points, known), _Scored(held_out, known)
+    sample, null = _Scored(points, known, invariant), _Scored(held_out, known, invariant)
     tests = _Tests(sample.scores, null.scores)
     sensitivity = tests.sensitivity(alpha)
     needed = _needed(len(known), held_out, null, sensitivity, given=test is not None)
@@ -154,7 +186,10 @@ def memorization(*, generated: ArrayLike, train: ArrayLike, test: Any = None, al
     otherwise = Verdict.INCONCLUSIVE if needed else Verdict.CLEAR
     verdict = Verdict.FLAGGED if p_value < alpha else otherwise
     cut = tests.cut() if verdict is Verdict.FLAGGED else tests.largest
-    suspects = _suspects(sample, null, cut) if verdict is Verdict.FLAGGED else ()
+    beside = _Scored(points, held_out, invariant)
+    q_values = _q_values(sample.scores, null.scores)
+    suspects = _suspects(sample, null, q_values, beside, cut) if verdict is Verdict.FLAGGED else ()
+    by_chance = len(points) * (1 + int((null.scores <= cut).sum())) / (1 + len(null.scores))
     copy_share = _copy_share(sample.scores, null.scores, cut)
     exact = int((sample.distances == 0).sum())
     return Memorization(
@@ -170,33 +205,43 @@ def memorization(*, generated: ArrayLike, train: ArrayLike, test: Any = None, al
         scores=sample.scores,
         null_scores=null.scores,
         nearest_train=sample.nearest,
-        nearest_test=_nearest_rows(points, held_out),
+        nearest_test=beside.nearest,
         note=_note(verdict, needed, len(suspects), exact, len(points), sensitivity),
+        q_values=q_values,
+        discoveries=int((q_values <= _FALSE_SUSPECTS).sum()),
+        false_suspects=min(by_chance / len(suspects), 1.0) if suspects else 0.0,
+        test_distances=beside.distances,
     )
 
 
 class _Scored:
-    """Nearest training point, distance to it, and score of each point."""
+    """Nearest training point, distance to it, and score of each point: of its best view, if there are several."""
 
-    def __init__(self, points: np.ndarray, train: np.ndarray) -> None:
-        # Repeats within train would make d₂ = d₁ for a copy and hide it.
-        first = np.sort(np.unique(train + 0.0, axis=0, return_index=True)[1])
-        if len(points) == 0:
-            self.distances, self.scores = np.empty(0), np.empty(0)
-            self.nearest = np.empty(0, dtype=np.int64)
+    def __init__(self, points: np.ndarray, train: np.ndarray, views: Views | None) -> None:
+        self.distances, self.scores = np.full(len(points), np.inf), np.full(len(points), np.inf)
+        self.nearest = np.full(len(points), -1, dtype=np.int64)
+        if len(points) == 0 or len(train) == 0:
             return
-        found = nearest(points, train[first], min(_NEIGHBORS, len(first)))
-        self.nearest = first[found.indices[:, 0]].astype(np.int64)
-        self.distances = found.distances[:, 0]
-        unit = found.distances[:, 1:].mean(axis=1) if len(first) > 1 else np.ones(len(points))
-        # Distinct points differ, so the unit is positive unless the difference underflows.
-        self.scores = self.distances / np.maximum(unit, np.finfo(np.float64).tiny)
+        known = train if views is None else views.plain(train, "train=")
+        # Repeats within train would make d₂ = d₁ for a copy and hide it.
+        first = np.sort(np.unique(known + 0.0, axis=0, return_index=True)[1])
+        for view in [points] if views is None else views.of(points, "generated= or test="):
+            found = nearest(view, known[first], min(_NEIGHBORS, len(first)))
+            closer = np.flatnonzero(found.distances[:, 0] < self.distances)
+            self.nearest[closer] = first[found.indices[closer, 0]]
+            self.distances[closer] = found.distances[closer, 0]
+            unit = found.distances[closer, 1:].mean(axis=1) if len(first) > 1 else np.ones(len(closer))
+            # Distinct points differ, so the unit is positive unless the difference underflows.
+            self.scores[closer] = self.distances[closer] / np.maximum(unit, np.finfo(np.float64).tiny)
 
 
-def _nearest_rows(points: np.ndarray, held_out: np.ndarray) -> Int64[np.ndarray, " n"]:
-    if len(held_out) == 0:
-        return np.full(len(points), -1, dtype=np.int64)
-    return nearest(points, held_out, 1).indices[:, 0].copy()
+def _q_values(scores: np.ndarray, null: np.ndarray) -> Float64[np.ndarray, " n"]:
+    """Conformal p-values, adjusted: (1 + held-out points scoring as low)/(1 + m), then Benjamini-Hochberg."""
+    return benjamini_hochberg(_conformal(scores, null))
+
+
+def _conformal(scores: np.ndarray, null: np.ndarray) -> Float64[np.ndarray, " n"]:
+    return (1 + np.searchsorted(np.sort(null), scores, side="right")) / (1 + len(null))
 
 
 class _Tests:
@@ -213,7 +258,7 @@ class _Tests:
         self.below = [int((scores < cut).sum()) for cut in self.cuts]
         self.copies, self.null_copies = int((scores == 0).sum()), int((null == 0).sum())
         p_values = [_below_rank(a, j, self.n, self.m) for a, j in zip(self.below, self.ranks, strict=True)]
-        p_values.append(_as_many_repeats(self.copies, self.copies + self.null_copies, self.n, self.m))
+        p_values.append(hypergeometric_tail(self.copies, self.copies + self.null_copies, self.n, self.m))
         self.p_value = min(1.0, self.count * min(p_values))
 
     def cut(self) -> float:
@@ -238,26 +283,13 @@ class _Tests:
         return 1.0 if high > self.n else float(betaincinv(high, self.n - high + 1, 0.95))
 
 
-def _log_choose(n: Any, k: Any) -> Any:
-    return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
-
-
 def _below_rank(a: int, j: int, n: int, m: int) -> float:
     """P(at least ``a`` of n samples lie below the j-th smallest of m others), all exchangeable."""
     if a == 0:
         return 1.0
     draws = a + j - 1
     others = np.arange(max(0, draws - n), min(j - 1, m) + 1, dtype=np.float64)
-    log_mass = _log_choose(m, others) + _log_choose(n, draws - others) - _log_choose(n + m, draws)
-    return min(1.0, float(np.exp(log_mass).sum()))
-
-
-def _as_many_repeats(copies: int, total: int, n: int, m: int) -> float:
-    """P(at least ``copies`` of the ``total`` repeats are among the n samples), given the total."""
-    if copies == 0:
-        return 1.0
-    x = np.arange(copies, min(total, n) + 1, dtype=np.float64)
-    log_mass = _log_choose(n, x) + _log_choose(m, total - x) - _log_choose(n + m, total)
+    log_mass = log_choose(m, others) + log_choose(n, draws - others) - log_choose(n + m, draws)
     return min(1.0, float(np.exp(log_mass).sum()))
 
 
@@ -284,13 +316,21 @@ def _needed(n_train: int, held_out: np.ndarray, null: _Scored, sensitivity: floa
     return ""
 
 
-def _suspects(sample: _Scored, null: _Scored, cut: float) -> tuple[Suspect, ...]:
+def _suspects(sample: _Scored, null: _Scored, q_values: np.ndarray, beside: _Scored, cut: float) -> tuple[Suspect, ...]:
     chosen = np.flatnonzero(sample.scores <= cut)
     chosen = chosen[np.lexsort((chosen, sample.distances[chosen], sample.scores[chosen]))]
-    as_low = np.searchsorted(np.sort(null.scores), sample.scores[chosen], side="right")
-    p_values = (1 + as_low) / (1 + len(null.scores))
+    p_values = _conformal(sample.scores[chosen], null.scores)
     return tuple(
-        Suspect(int(i), int(sample.nearest[i]), float(sample.distances[i]), float(sample.scores[i]), float(p))
+        Suspect(
+            generated=int(i),
+            train=int(sample.nearest[i]),
+            distance=float(sample.distances[i]),
+            score=float(sample.scores[i]),
+            p_value=float(p),
+            q_value=float(q_values[i]),
+            nearest_test=int(beside.nearest[i]),
+            test_distance=float(beside.distances[i]),
+        )
         for i, p in zip(chosen, p_values, strict=True)
     )
 

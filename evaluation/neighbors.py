@@ -20,7 +20,7 @@ from divergences.checks import ArrayLike, as_count, as_points
 __all__ = ["Neighbors", "nearest", "nearest_others"]
 
 # Up to here a k-d tree beats the matrix product by far; above about 15 dimensions it visits every point.
-_TREE_DIM = 10
+TREE_DIM = 10
 # Largest intermediate array, in floats (64 MB).
 _BLOCK = 8_000_000
 # Candidates beyond k taken from the matrix product before a row is searched in full.
@@ -83,7 +83,7 @@ def _as_k(k: Any, available: int) -> int:
 
 
 def _search(query: np.ndarray, points: np.ndarray, k: int) -> Neighbors:
-    return _by_tree(query, points, k) if points.shape[1] <= _TREE_DIM else _by_product(query, points, k)
+    return _by_tree(query, points, k) if points.shape[1] <= TREE_DIM else _by_product(query, points, k)
 
 
 def _by_tree(query: np.ndarray, points: np.ndarray, k: int) -> Neighbors:
@@ -155,8 +155,9 @@ def _direct(query: np.ndarray, points: np.ndarray, indices: np.ndarray) -> Float
     rows = max(1, _BLOCK // (indices.shape[1] * points.shape[1]))
     for start in range(0, len(query), rows):
         here = slice(start, start + rows)
-        gap = points[indices[here]] - query[here, None, :]
-        distances[here] = np.sqrt(np.einsum("nkd,nkd->nk", gap, gap))
+        gap = (points[indices[here]] - query[here, None, :]).reshape(-1, points.shape[1])
+        # The sum of one row must not depend on how many rows there are: two axes, as in evaluation.tiles.
+        distances[here] = np.sqrt(np.einsum("nd,nd->n", gap, gap)).reshape(-1, indices.shape[1])
     return distances
 
 

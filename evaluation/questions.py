@@ -27,12 +27,13 @@ from jaxtyping import Float64
 from scipy.special import ndtr
 
 from divergences.estimate import Estimate
-from evaluation.findings import Case, Finding, number, printable
+from evaluation.findings import Case, Finding, listed, number, printable
 from evaluation.frechet import fid
 from evaluation.intervals import binomial_test, holm
 from evaluation.labelled import LabelledModes
 from evaluation.memorization import Memorization
 from evaluation.modes import ModeCoverage, quality_threshold
+from evaluation.moments import Moments
 from evaluation.verdict import Verdict
 
 __all__ = ["class_loss", "copying", "distribution", "fidelity", "mode_loss"]
@@ -42,7 +43,6 @@ SHARE_MARGIN = 0.5
 FIDELITY_MARGIN = 0.25
 VARIANCE_MARGIN = 0.1
 _Z = 1.959963984540054
-_LISTED = 12
 
 
 def mode_loss(found: ModeCoverage) -> Case:
@@ -105,7 +105,7 @@ def mode_loss(found: ModeCoverage) -> Case:
 def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], level: float) -> tuple[Verdict, str]:
     def called(state: str) -> str:
         picked = [name for name, own in zip(names, states, strict=True) if own == state]
-        return f"mode{'s' if len(picked) > 1 else ''} {_listed(picked)}" if picked else ""
+        return f"mode{'s' if len(picked) > 1 else ''} {listed(picked)}" if picked else ""
 
     told = [
         f"{verb} {called(state)}" for verb, state in (("misses", "missing"), ("starves", "starved")) if called(state)
@@ -232,7 +232,7 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
     sight = f"the classifier that assigns samples to classes is right on {found.accuracy.value:.1%} of held-out folds"
     if missing:
         return Verdict.FLAGGED, (
-            f"Class{'es' if len(missing) > 1 else ''} {_listed(missing)} got less than {SHARE_MARGIN:g} of the share "
+            f"Class{'es' if len(missing) > 1 else ''} {listed(missing)} got less than {SHARE_MARGIN:g} of the share "
             f"that train gives {'them' if len(missing) > 1 else 'it'}, confusions allowed for ({sight}). Samples so "
             "distorted that they pass for another class would give the same picture: look at them. If the loss is "
             "real, look for classes that are rare in train or were learned late, and compare seeds."
@@ -240,7 +240,7 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
     if open_ or found.n < FEWEST:
         return Verdict.INCONCLUSIVE, (
             f"No class is shown to be lost, but {found.n} samples would not have shown the complete loss of "
-            f"{_listed(open_) or 'one'}: {found.power_note}. Draw more samples."
+            f"{listed(open_) or 'one'}: {found.power_note}. Draw more samples."
         )
     return Verdict.CLEAR, (
         f"Every class is drawn, none with significantly less than {SHARE_MARGIN:g} of its share in train ({sight}). "
@@ -249,14 +249,18 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
 
 
 def distribution(
-    *, generated: Float64[np.ndarray, "n d"], train: Float64[np.ndarray, "m d"], test: Float64[np.ndarray, "k d"] | None
+    *,
+    generated: Moments,
+    reference: Moments,
+    train: Float64[np.ndarray, "m d"],
+    test: Float64[np.ndarray, "k d"] | None,
 ) -> Case:
-    """How far the features of the samples are from those of train, beside how far held-out ones are."""
-    measured = fid(generated=generated, reference=train)
-    held_out = None if test is None else fid(generated=test, reference=train)
+    """How far the features of the samples are from the reference's (train's own), beside how far held-out ones are."""
+    measured = fid(generated=generated, reference=reference)
+    held_out = None if test is None else fid(generated=test, reference=reference)
     variance = float(train.var(axis=0, ddof=1).sum())
     margin = VARIANCE_MARGIN * variance
-    n = len(generated)
+    n = generated.n
     # One standard error downwards: with few samples the interval is not symmetric.
     spread = (measured.value - measured.interval[0]) / _Z
     known = n >= FEWEST and math.isfinite(spread)
@@ -377,8 +381,3 @@ def copying(found: Memorization, *, same: bool) -> Finding:
 def _place(mean: tuple[float, ...]) -> str:
     shown = ", ".join(f"{coordinate:.3g}" for coordinate in mean[:3])
     return f"({shown}{', ...' if len(mean) > 3 else ''})"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

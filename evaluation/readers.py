@@ -1,10 +1,9 @@
-r"""Files read without trusting them.
+r"""Arrays and tables read without trusting the file.
 
 A sample file often comes from somewhere else. So nothing is unpickled; an archive member is unpacked only after the
 archive's directory has said how large it will become; an array header is believed only if the file is long enough for
-it; images are decoded by four named decoders, and truncated or exploding ones refused. An image with a palette,
-transparency or 16 bits is named and refused, because converting it silently would change the scores: 16 bits would be
-clipped at 255, transparency would show hidden colours.
+it. A ``.npy`` array is mapped, not read: its pages come into memory when they are looked at, and may be dropped again,
+so that a file larger than the memory can be worked through. It must not be changed while it is in use.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import csv
 import math
 import struct
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,8 +23,8 @@ from divergences.errors import InputError
 __all__ = [
     "choose_key",
     "open_archive",
+    "opened",
     "read_csv",
-    "read_folder",
     "read_member",
     "read_npy",
     "read_text",
@@ -36,18 +34,20 @@ __all__ = [
 
 # No file may become larger than this in memory.
 MAX_BYTES = 8 * 2**30
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-_IMAGE_MODES = {"L": "grey", "RGB": "colour"}
+# Files in which a part can be named, FILE:KEY.
+_WITH_KEYS = (".npz", ".pt", ".pth", ".safetensors")
 _SHOWN = 6
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, struct.error, zlib.error)
+# What readers raise on damaged files.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, struct.error, zlib.error)
 
 
 def split_key(source: str) -> tuple[Path, str | None]:
-    """``FILE.npz:KEY`` → (FILE.npz, KEY), unless a file of that whole name exists."""
+    """``FILE.npz:KEY`` → (FILE.npz, KEY), and likewise of tensor files, unless a file of that whole name exists."""
+    if not source.strip():
+        raise InputError("the path is empty: name a file or folder.")
     path = Path(source)
     head, colon, key = source.rpartition(":")
-    selected = colon and key and head.lower().endswith(".npz") and not _exists(path)
+    selected = colon and key and head.lower().endswith(_WITH_KEYS) and not _exists(path)
     path = Path(head) if selected else path
     if not _exists(path):
         raise InputError(f"{path}: there is no such file or folder.")
@@ -61,7 +61,8 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _open(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """An ordinary, non-empty file of bearable size, open for reading."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a file is needed here.")
     try:
@@ -81,7 +82,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def read_text(path: Path) -> str:
     """The whole of a UTF-8 text file."""
-    with _open(path) as file:
+    with opened(path) as file:
         try:
             return file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -89,13 +90,27 @@ def read_text(path: Path) -> str:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of a ``.npy`` file, read-only."""
-    with _open(path) as file:
-        return _read_array(file, path.stat().st_size, str(path))
+    """The array of a ``.npy`` file, read-only and mapped: nothing is in memory before it is looked at."""
+    with opened(path) as file:
+        shape, fortran, dtype = _checked_header(file, path.stat().st_size, str(path))
+        mapped = np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+    return np.asarray(mapped)
 
 
 def _read_array(file: Any, size: int, name: str) -> np.ndarray:
-    """One array in .npy format whose header has been checked against the bytes that are there."""
+    """One array in .npy format, read from an archive."""
+    shape, fortran, dtype = _checked_header(file, size, name)
+    count = math.prod(shape)
+    body = file.read(count * dtype.itemsize)
+    file.read()  # to the end, so that an archive checks its checksum
+    if len(body) < count * dtype.itemsize:
+        raise InputError(f"{name} was cut short: copy or write it again.")
+    flat = np.frombuffer(body, dtype=dtype, count=count)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _checked_header(file: Any, size: int, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of an array in .npy format, if the bytes that it promises are there."""
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -106,7 +121,7 @@ def _read_array(file: Any, size: int, name: str) -> np.ndarray:
             raise InputError(f"{name} is in .npy format {version}, with field names. Save a plain array of numbers.")
     except InputError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(
             f"{name} is not a .npy array, or its header is damaged; pickles are never read. Write it with numpy.save."
         ) from error
@@ -123,20 +138,15 @@ def _read_array(file: Any, size: int, name: str) -> np.ndarray:
         )
     if count * dtype.itemsize == 0:
         raise InputError(f"{name} holds nothing: its shape is {shape}.")
-    body = file.read(count * dtype.itemsize)
-    file.read()  # to the end, so that an archive checks its checksum
-    if len(body) < count * dtype.itemsize:
-        raise InputError(f"{name} was cut short: copy or write it again.")
-    flat = np.frombuffer(body, dtype=dtype, count=count)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return shape, fortran, dtype
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
     """An ``.npz`` archive, open for reading; nothing in it has been unpacked yet."""
-    _open(path).close()
+    opened(path).close()
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, *_BROKEN) as error:
+    except (zipfile.BadZipFile, *BROKEN) as error:
         raise InputError(
             f"{path} is not a complete .npz archive ({error}). It was cut short or is something else; write it again "
             "with numpy.savez."
@@ -158,6 +168,11 @@ def choose_key(archive: zipfile.ZipFile, path: Path, preferred: tuple[str, ...])
         return keys[0]
     if not keys:
         raise InputError(f"{path} holds no arrays. Write it with numpy.savez(path, samples=...).")
+    if {"mu", "sigma"} <= set(keys):
+        raise InputError(
+            f"{path} holds the statistics of a feature set (mu, sigma), and no samples. An audit needs the samples "
+            "themselves; statistics serve a Fréchet distance alone."
+        )
     raise InputError(f"{path} holds several arrays ({_some(keys)}); say which: {path}:{keys[0]}.")
 
 
@@ -177,7 +192,7 @@ def read_member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
             return _read_array(member, info.file_size, f"{path}: {key!r}")
     except InputError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *_BROKEN) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *BROKEN) as error:
         raise InputError(f"{path}: {key!r} is damaged or encrypted ({error}). Write it again.") from error
 
 
@@ -212,57 +227,5 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def read_folder(folder: Path) -> np.ndarray:
-    """All images of a folder, sorted by name, as (n, h, w) grey or (n, h, w, 3) colour bytes."""
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror or error}.") from error
-    files = [entry for entry in entries if entry.suffix.lower() in _IMAGE_SUFFIXES and entry.is_file()]
-    if not files:
-        inner = next((entry.name for entry in entries if entry.is_dir()), None)
-        hint = f" Its subfolders are not searched: name one, such as {folder / inner}." if inner else ""
-        raise InputError(f"{folder} holds no images ({', '.join(_IMAGE_SUFFIXES)}).{hint}")
-    images: list[np.ndarray] = []
-    odd: dict[str, list[str]] = {}
-    total = 0
-    for file in files:
-        image, what = _read_image(file)
-        odd.setdefault(what, []).append(file.name)
-        total += image.nbytes
-        if total > MAX_BYTES:
-            raise InputError(f"{folder} holds more than {MAX_BYTES / 2**30:g} GiB of pixels. Audit a part of it.")
-        images.append(image)
-    if len(odd) > 1:
-        kinds = sorted(odd.items(), key=lambda item: -len(item[1]))
-        listed = "; ".join(f"{len(names)} are {what} ({_some(names)})" for what, names in kinds[:_SHOWN])
-        raise InputError(f"{folder}: all images must have one size and mode: {listed}. Convert them before the audit.")
-    return np.stack(images)
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def _read_image(path: Path) -> tuple[np.ndarray, str]:
-    """The pixels, and the size and mode in words."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_IMAGE_FORMATS) as image:
-                mode, frames = image.mode, getattr(image, "n_frames", 1)
-                pixels = np.asarray(image) if mode in _IMAGE_MODES and frames == 1 else None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} claims more pixels than an honest image has: {error}") from error
-    except _BROKEN as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a complete PNG, JPEG, WEBP or BMP image ({reason}). Remove it.") from error
-    if pixels is None:
-        why = f"{frames} frames" if frames > 1 else f"mode {mode}"
-        raise InputError(
-            f"{path} has {why}; only 8-bit grey and RGB images are audited, since a silent conversion would change the "
-            "scores. Convert the folder first, for instance with Pillow: image.convert('RGB').save(...)."
-        )
-    return pixels, f"{pixels.shape[1]}×{pixels.shape[0]} {_IMAGE_MODES[mode]}"

@@ -78,6 +78,8 @@ def to_text(report: AuditReport) -> str:
     for name in ("generated", "train", "test"):
         lines.append(f"  {name:<10}{_described(report.protocol[name])}")
     lines.append(f"  {'features':<10}{_features(report)}")
+    for warning in report.protocol["warnings"]:
+        lines += _wrapped(f"! {warning}", "  ")
     for finding in report.findings:
         lines += ["", *_finding_lines(finding)]
     lines += ["", *_wrapped(_rates(report), "  ")]
@@ -99,6 +101,7 @@ def to_html(report: AuditReport) -> str:
         summary=_SUMMARY[report.verdict],
         counts=_counts(report),
         sources=[(name, _described(report.protocol[name])) for name in ("generated", "train", "test")],
+        warnings=report.protocol["warnings"],
         overview=overview(report),
         findings=[
             {
@@ -210,6 +213,11 @@ def _table(finding: Finding) -> dict[str, Any] | None:
         records = [record for record in evidence["per_class"] if record["status"] != "drawn"]
         head = ["class", "status", "assigned", "share, corrected", "fair"]
         rows = [[r["name"], r["status"], str(r["count"]), number(r["share"]), short(r["fair"])] for r in records]
+    elif finding.name == "partial collapse":
+        kind, shrunk = evidence["kind"], evidence["shrunk"]
+        records = [record for record in evidence["per_mode"] if record["name"] in shrunk]
+        head = [kind, "variance, of what it should be", "p, adjusted"]
+        rows = [[r["name"], number(r["ratio"]), _p_value(r["p_adjusted"])] for r in records]
     elif finding.name == "memorization":
         records = evidence["suspects"]
         head = ["generated row", "training row", "distance", "score"]
@@ -222,7 +230,15 @@ def _table(finding: Finding) -> dict[str, Any] | None:
 def _protocol_rows(report: AuditReport) -> list[tuple[str, str]]:
     protocol = report.protocol
     rows = [(name, _described(protocol[name])) for name in ("generated", "train", "test")]
+    rows += [
+        (f"{name}: read as", "; ".join([", ".join(source["formats"]), *source["notes"]]).strip("; "))
+        for name in ("generated", "train", "test")
+        if (source := protocol[name]) is not None and (source["formats"] or source["notes"])
+    ]
     rows.append(("features", _features(report)))
+    rows.append(("fingerprint of the features", json.dumps(_plain(protocol["fingerprint"]), sort_keys=True)))
+    if protocol["reference"] is not None:
+        rows.append(("distribution compared with", protocol["reference"]))
     rows += [(_OVERLAP[name], str(count)) for name, count in protocol["overlap"].items()]
     rows += [(f"margin: {name}", f"{margin:g}") for name, margin in protocol["margins"].items()]
     rows.append(("seed", str(protocol["seed"])))

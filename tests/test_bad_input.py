@@ -100,6 +100,7 @@ def test_too_few_samples_are_inconclusive_or_refused(n):
 BAD_FILES = [
     *("truncated.npy", "pickled.npy", "empty.npy", "picture.npy", "nan.npy", "missing.npy"),
     *("truncated.npz", "noise.npz", "other.npz", "ragged.csv", "words.csv", "unknown.xyz", "nothing"),
+    *("truncated.safetensors", "pickled.pt", "noise.zip", "noise.tar", "no_such_module:sample"),
 ]
 
 
@@ -118,6 +119,10 @@ def _files(folder):
     (folder / "picture.npy").write_bytes(b"\x89PNG\r\n")
     (folder / "unknown.xyz").write_text("1")
     (folder / "nothing").mkdir()
+    (folder / "truncated.safetensors").write_bytes(b"\x40\x00\x00\x00\x00\x00\x00\x00{}")
+    (folder / "pickled.pt").write_bytes((folder / "pickled.npy").read_bytes()[128:])
+    (folder / "noise.zip").write_bytes(b"this is no archive")
+    (folder / "noise.tar").write_bytes(b"this is no archive" * 100)
     with zipfile.ZipFile(folder / "other.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")
     np.save(folder / "nan.npy", BAD["NaN"])

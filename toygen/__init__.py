@@ -8,53 +8,117 @@
 """
 
 from toygen import objectives, penalties, targets
-from toygen.layers import Affine, EnsembleLinear
+from toygen.algorithms import GanSettings, WganSettings, gan_algorithm_1, wgan_algorithm_1
+from toygen.baselines import BASELINES, Baseline, gmm, histogram, kde, langevin, memorizer
+from toygen.critic_view import CriticView
+from toygen.curves import Arc, CurveLaw
+from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures, SpectralLinear
+from toygen.lines import ParallelLines
 from toygen.networks import MLP
-from toygen.objectives import OBJECTIVES, Objective, flipped, flipped_half, minimax, non_saturating, wasserstein
+from toygen.objectives import (
+    OBJECTIVES,
+    Objective,
+    flipped,
+    flipped_half,
+    hinge,
+    least_squares,
+    minimax,
+    non_saturating,
+    relativistic,
+    relativistic_average,
+    wasserstein,
+)
 from toygen.penalties import PENALTIES, Penalty, clip_weights, gradient_penalty, interpolate
 from toygen.players import adam, gan, minibatches
-from toygen.recipes import Recipe, recipe_for
+from toygen.recipes import RECIPES, Recipe, recipe_for
 from toygen.runs import GanEnsemble, GanRun, Progress, fit_gan
 from toygen.sampler import Sampler
-from toygen.targets import TARGETS, grid, ring, two_peaks
+from toygen.targets import (
+    TARGETS,
+    anisotropic,
+    checkerboard,
+    embedded,
+    grid,
+    imbalanced,
+    parallel_lines,
+    ring,
+    scipy_law,
+    spiral,
+    swiss_roll,
+    two_moons,
+    two_peaks,
+    uniform,
+)
 from toygen.train import Average, Step, Turn, single_thread, train
 
 __all__ = [
     "Affine",
+    "Arc",
     "Average",
+    "BASELINES",
+    "Baseline",
+    "CriticView",
+    "CurveLaw",
     "EnsembleLinear",
     "GanEnsemble",
     "GanRun",
+    "GanSettings",
     "MLP",
+    "MinibatchFeatures",
     "OBJECTIVES",
     "Objective",
     "PENALTIES",
+    "ParallelLines",
     "Penalty",
     "Progress",
+    "RECIPES",
     "Recipe",
     "Sampler",
+    "SpectralLinear",
     "Step",
     "TARGETS",
     "Turn",
+    "WganSettings",
     "adam",
+    "anisotropic",
+    "checkerboard",
     "clip_weights",
+    "embedded",
     "fit_gan",
     "flipped",
     "flipped_half",
     "gan",
+    "gan_algorithm_1",
+    "gmm",
     "gradient_penalty",
     "grid",
+    "hinge",
+    "histogram",
+    "imbalanced",
     "interpolate",
+    "kde",
+    "langevin",
+    "least_squares",
+    "memorizer",
     "minibatches",
     "minimax",
     "non_saturating",
     "objectives",
+    "parallel_lines",
     "penalties",
     "recipe_for",
+    "relativistic",
+    "relativistic_average",
     "ring",
+    "scipy_law",
     "single_thread",
+    "spiral",
+    "swiss_roll",
     "targets",
     "train",
+    "two_moons",
     "two_peaks",
+    "uniform",
     "wasserstein",
+    "wgan_algorithm_1",
 ]

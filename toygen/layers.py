@@ -9,6 +9,14 @@ For networks as small as a toy needs, launching an operation costs more than the
 together take far less than K times as long as one. ``members = 1`` is the ordinary case of the same code.
 
 Nothing mixes members: the gradient of Σ_k loss[k] with respect to ``weight[k]`` is the gradient of ``loss[k]`` alone.
+
+Two layers constrain a discriminator. ``SpectralLinear`` divides each weight matrix by its largest singular value, so
+that a network of them has a Lipschitz constant below the product of its gains. ``MinibatchFeatures`` lets a
+discriminator see how close the points of a minibatch lie together, which gives a collapsed generator away.
+
+References:
+    Spectral normalization for generative adversarial networks (Miyato et al., 2018), https://arxiv.org/abs/1802.05957
+    Improved techniques for training GANs (Salimans et al., 2016), https://arxiv.org/abs/1606.03498, sec. 3.2
 """
 
 from __future__ import annotations
@@ -20,7 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Affine", "EnsembleLinear"]
+from divergences.checks import as_count, as_number
+
+__all__ = ["Affine", "EnsembleLinear", "MinibatchFeatures", "SpectralLinear"]
+
+# Directions that are followed at once, and how often before the first step, from a random start.
+_BLOCK, _WARM_UP = 8, 30
 
 
 class EnsembleLinear(nn.Module):
@@ -59,6 +72,112 @@ class EnsembleLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One batched matrix product with the bias added in the same call."""
         return torch.baddbmm(self.bias, x, self.weight)
+
+
+class SpectralLinear(EnsembleLinear):
+    """K dense layers with spectral normalisation: y = x @ (gain · weight/σ) + bias, σ the largest singular value.
+
+    σ = vᵀ W u with the leading singular vectors v, u, which follow the weights by power iteration: they are buffers,
+    constants for every derivative. They move in ``follow`` only, which ``gan`` calls after each move of the
+    discriminator: looking at a network never changes it. The bias is left alone, as in the paper.
+
+    One iteration per move, as in the paper, but on a block of 8 directions from which the leading one is picked: at a
+    learning rate of 1e-3 a single direction lags, and its σ was up to 9 % too small where the block's was within
+    0.03 %.
+
+    Args:
+        inputs: width of what comes in.
+        outputs: width of what goes out.
+        rngs: one generator per member.
+        dtype: of the parameters.
+        gain: the largest singular value the layer is given.
+
+    >>> layer = SpectralLinear(4, 3, [np.random.default_rng(k) for k in range(2)], gain=2.0)
+    >>> torch.linalg.matrix_norm(layer.scaled_weight(), ord=2).detach().numpy().round(3)
+    array([2., 2.], dtype=float32)
+    """
+
+    block: Tensor
+    u: Tensor
+    v: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rngs: Sequence[np.random.Generator],
+        dtype: torch.dtype = torch.float32,
+        *,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__(inputs, outputs, rngs, dtype)
+        self.gain = as_number(gain, "gain", above=0.0)
+        start = np.stack([rng.standard_normal((outputs, min(_BLOCK, inputs, outputs))) for rng in rngs])
+        self.register_buffer("block", torch.tensor(start, dtype=dtype))
+        self.register_buffer("u", torch.zeros(len(rngs), outputs, 1, dtype=dtype))
+        self.register_buffer("v", torch.zeros(len(rngs), inputs, 1, dtype=dtype))
+        self.follow(_WARM_UP)
+
+    def follow(self, iterations: int = 1) -> None:
+        """Let the singular vectors follow the weights by at least one block power iteration."""
+        with torch.no_grad():
+            for _ in range(iterations):
+                left = torch.linalg.qr(self.weight @ self.block)[0]
+                right = self.weight.mT @ left
+                self.block.copy_(torch.linalg.qr(right)[0])
+            # Within the block the leading direction is exact: the last eigenvector of a small matrix. (LAPACK refuses
+            # NaN, and a member that diverged must not take its companions along.)
+            small = torch.nan_to_num(right.mT @ right, posinf=0.0, neginf=0.0)
+            lead = torch.linalg.eigh(small)[1][..., -1:]
+            self.v.copy_(left @ lead)
+            self.u.copy_(nn.functional.normalize(right @ lead, dim=1))
+
+    def sigma(self) -> Tensor:
+        """The largest singular values as they are followed, shape (K,); differentiable in the weights."""
+        return (self.v.mT @ self.weight @ self.u)[:, 0, 0]
+
+    def scaled_weight(self) -> Tensor:
+        """Gain · weight/σ, what the layer multiplies with: shape (K, inputs, outputs)."""
+        return self.weight * (self.gain / self.sigma())[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One batched product with the scaled weights."""
+        return torch.baddbmm(self.bias, x, self.scaled_weight())
+
+
+class MinibatchFeatures(nn.Module):
+    r"""Closeness within a minibatch: (K, b, inputs) → (K, b, kernels).
+
+        o_c(i) = Σ_j exp(−‖M_c h_i − M_c h_j‖₁),     M_c: inputs → dims,     j over the whole minibatch, i too.
+
+    Args:
+        inputs: width of the features h.
+        rngs: one generator per member.
+        kernels: how many numbers each point is given.
+        dims: dimension in which points are compared.
+        dtype: of the parameter.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        rngs: Sequence[np.random.Generator],
+        *,
+        kernels: int = 8,
+        dims: int = 4,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.kernels, self.dims = as_count(kernels, "kernels"), as_count(dims, "dims")
+        bound = 1 / math.sqrt(inputs)
+        maps = [rng.uniform(-bound, bound, (inputs, self.kernels * self.dims)) for rng in rngs]
+        self.weight = nn.Parameter(torch.tensor(np.stack(maps), dtype=dtype))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """One number per point and kernel: how much company it has."""
+        mapped = (h @ self.weight).reshape(*h.shape[:2], self.kernels, self.dims)
+        distance = (mapped[:, :, None] - mapped[:, None]).abs().sum(dim=-1)
+        return torch.exp(-distance).sum(dim=2)
 
 
 class Affine(nn.Module):

@@ -9,12 +9,18 @@ of this kind is continuous and piecewise linear, hence two facts that every pict
 
 A generator ends in the units of the data; a discriminator takes points in the units of the data and gives back *its own
 logit* (or a critic's score), shape (K, batch, 1).
+
+A discriminator may decide on *packs* of m points at once (``packed``): its input is then m points side by side. One
+draw of m points shows a missing mode more clearly than one point does, which is why packing counters mode collapse.
+
+Reference: PacGAN: the power of two samples in generative adversarial networks (Lin et al., 2018),
+https://arxiv.org/abs/1712.04086.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +29,9 @@ from torch import Tensor, nn
 
 from divergences.checks import as_count
 from divergences.errors import InputError
-from toygen.layers import Affine, EnsembleLinear
+from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "pack_points"]
 
 SLOPE = 0.2
 
@@ -39,6 +45,11 @@ class MLP(nn.Module):
         before: applied to the input, if given.
         after: applied to the output, if given.
         dtype: of parameters and activations.
+        layer: makes a dense layer from (inputs, outputs, rngs, dtype), such as ``SpectralLinear``.
+        company: minibatch features of the last hidden layer, handed to the output layer beside it.
+
+    Attributes:
+        pack: points per decision, see ``packed``.
 
     Raises:
         InputError: fewer than two sizes, a size below 1, or no members.
@@ -56,6 +67,8 @@ class MLP(nn.Module):
         before: Affine | None = None,
         after: Affine | None = None,
         dtype: torch.dtype = torch.float32,
+        layer: Callable[..., EnsembleLinear] = EnsembleLinear,
+        company: MinibatchFeatures | None = None,
     ) -> None:
         super().__init__()
         if len(sizes) < 2:
@@ -65,8 +78,12 @@ class MLP(nn.Module):
         self.sizes = tuple(as_count(size, f"sizes[{i}]") for i, size in enumerate(sizes))
         self.before = before
         self.after = after
-        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
-        self.layers = nn.ModuleList(EnsembleLinear(inputs, outputs, rngs, dtype) for inputs, outputs in pairs)
+        self.company = company
+        self.pack = 1
+        widths = list(self.sizes[:-1])
+        widths[-1] += 0 if company is None else company.kernels
+        pairs = zip(widths, self.sizes[1:], strict=True)
+        self.layers = nn.ModuleList(layer(inputs, outputs, rngs, dtype) for inputs, outputs in pairs)
 
     @property
     def members(self) -> int:
@@ -89,17 +106,30 @@ class MLP(nn.Module):
             x = self.before(x)
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
+            if i == last and self.company is not None:
+                x = torch.cat([x, self.company(x)], dim=-1)
             x = layer(x)
             if i < last:
                 x = nn.functional.leaky_relu(x, SLOPE)
         return x if self.after is None else self.after(x)
 
+    def packed(self, count: Any) -> MLP:
+        """This network, as a discriminator that decides on packs of ``count`` points side by side.
+
+        Raises:
+            InputError: an input width that does not hold that many points.
+        """
+        count = as_count(count, "count")
+        if self.sizes[0] % count:
+            raise InputError(f"a pack of {count} points needs an input width it divides; it is {self.sizes[0]}.")
+        self.pack = count
+        return self
+
     def pick(self, members: Sequence[int]) -> MLP:
         """An ensemble of copies of the given members, in the given order, detached from training."""
         chosen = copy.deepcopy(self)
-        for layer in chosen.dense:
-            layer.weight = nn.Parameter(layer.weight.detach()[list(members)].clone())
-            layer.bias = nn.Parameter(layer.bias.detach()[list(members)].clone())
+        for home, name in _member_tensors(chosen):
+            _replace(home, name, getattr(home, name).detach()[list(members)].clone())
         return chosen
 
     def healthy(self) -> np.ndarray:
@@ -111,8 +141,32 @@ class MLP(nn.Module):
 def stack(networks: Sequence[MLP]) -> MLP:
     """One ensemble of all members of several ensembles of the same shape."""
     joint = copy.deepcopy(networks[0])
-    columns = zip(*(network.dense for network in networks), strict=True)
-    for layer, parts in zip(joint.dense, columns, strict=True):
-        layer.weight = nn.Parameter(torch.cat([part.weight.detach() for part in parts]))
-        layer.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
+    for (home, name), *parts in zip(_member_tensors(joint), *map(_member_tensors, networks), strict=True):
+        _replace(home, name, torch.cat([getattr(part, own).detach() for part, own in parts]))
     return joint
+
+
+def pack_points(x: Tensor, count: int) -> Tensor:
+    """Points (K, b, d) side by side, ``count`` at a time: (K, b/count, count·d).
+
+    Raises:
+        InputError: a batch that does not divide into packs.
+    """
+    if count == 1:
+        return x
+    members, batch, dim = x.shape
+    if batch % count:
+        raise InputError(f"a batch of {batch} points does not divide into packs of {count}; choose a multiple.")
+    return x.reshape(members, batch // count, count * dim)
+
+
+def _member_tensors(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Every tensor with a member axis, and where it lives. An ``Affine`` is the same for all."""
+    for module in network.modules():
+        if not isinstance(module, Affine):
+            for name in (*module._parameters, *module._buffers):
+                yield module, name
+
+
+def _replace(home: nn.Module, name: str, tensor: Tensor) -> None:
+    setattr(home, name, nn.Parameter(tensor) if name in home._parameters else tensor)

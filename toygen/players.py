@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from divergences.checks import as_count, as_points
 from divergences.distributions import Distribution
 from divergences.errors import InputError
+from toygen.game import Game, per_member
 from toygen.objectives import Objective
-from toygen.penalties import Penalty, Play, clip_weights, none
+from toygen.penalties import Penalty, clip_weights, none
 from toygen.train import Turn
 
 __all__ = ["adam", "gan", "minibatches"]
@@ -51,7 +52,8 @@ def gan(
 
     Args:
         generator: (K, b, k) → (K, b, d).
-        discriminator: (K, b, d) → (K, b, 1): its own logit, or a critic's score.
+        discriminator: (K, b, d) → (K, b, 1): its own logit, or a critic's score (``objective.outputs`` features for
+            ``mmd``; if it is ``packed``, of packs).
         objective: what the two want.
         latent: the law of z, of dimension k.
         penalty: what keeps the discriminator honest.
@@ -62,40 +64,41 @@ def gan(
         Two turns for ``train``.
 
     Raises:
-        InputError: generator and discriminator with different numbers of members, or too few generators.
+        InputError: generator and discriminator with different numbers of members, too few generators, or a
+            discriminator that the penalty cannot work with.
     """
+    game = Game(generator, discriminator, objective, penalty)
     first = next(generator.parameters())
-    members = len(first)
-    if len(next(discriminator.parameters())) != members:
-        raise InputError(
-            f"generator and discriminator must have the same members; they have {members} and "
-            f"{len(next(discriminator.parameters()))}."
-        )
-    noise_rngs, mix_rngs = _member_rngs(rng, members)
-    noise = _Stream(lambda stream, n: latent.sample(n, stream), noise_rngs, first.dtype)
-    mixes = _Stream(lambda stream, n: stream.random((n, 1)), mix_rngs, first.dtype)
+    streams = _member_rngs(rng, len(first))
+    noise = _Stream(lambda stream, n: latent.sample(n, stream), streams[0], first.dtype)
+    mixes = _Stream(lambda stream, n: stream.random((n, 1)), streams[1], first.dtype)
+    blurs = _Stream(lambda stream, n: stream.standard_normal(n), streams[2], first.dtype)
     weights = list(discriminator.parameters())
 
-    def critic(x: Tensor) -> Tensor:
-        return discriminator(x)[..., 0]
+    def seen(x: Tensor) -> Tensor:
+        if penalty.noise is None:
+            return x
+        return x + per_member(penalty.noise, x) * blurs.take(x.shape[1] * x.shape[2]).view_as(x)
 
     def discriminator_loss(batch: Tensor) -> Tensor:
         size = batch.shape[1]
+        if penalty.tension is not None:
+            return game.with_tension(seen(batch), seen(generator(noise.take(size))))[0]
         with torch.no_grad():
             fake = generator(noise.take(size))
-        x = torch.cat([batch, fake], dim=1).requires_grad_(penalty.term is not None)
-        scores = critic(x)
-        loss = objective.discriminator_loss(scores[:, :size], scores[:, size:])
-        if penalty.term is None:
-            return loss
-        return loss + penalty.weight * penalty.term(Play(critic, x, scores, mixes.take(size)))
+        mix = None if penalty.term is None else mixes.take(size // game.pack)
+        return game.of_discriminator(seen(batch), seen(fake), mix)
 
     def generator_loss(batch: Tensor) -> Tensor:
-        return objective.generator_loss(critic(generator(noise.take(batch.shape[1]))))
+        fake = generator(noise.take(batch.shape[1]))
+        if penalty.tension is not None:
+            return game.with_tension(seen(batch), seen(fake))[1]
+        return game.of_generator(seen(batch), seen(fake))
 
     def project() -> None:
         if penalty.bound is not None:
             clip_weights(weights, penalty.bound)
+        game.follow()
 
     return [
         Turn("discriminator", discriminator_loss, optimizer(weights), project=project),
@@ -128,7 +131,7 @@ def minibatches(
     """
     points = torch.tensor(as_points(data, "data"), dtype=dtype)
     size = as_count(size, "size")
-    rows, _ = _member_rngs(rng, as_count(members, "members"))
+    rows = _member_rngs(rng, as_count(members, "members"))[0]
     # Indices stay integers; only the gathered points are of the networks' dtype.
     stream = _Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64)
 
@@ -167,8 +170,8 @@ class _Stream:
         return self._block[self._next - 1]
 
 
-def _member_rngs(rng: Any, members: int) -> tuple[list[np.random.Generator], list[np.random.Generator]]:
-    """Two independent streams per member. A spawned child depends on its parent and its index, not on its siblings."""
+def _member_rngs(rng: Any, members: int) -> list[list[np.random.Generator]]:
+    """Three independent streams per member. A spawned child depends on its parent and index, not on its siblings."""
     if isinstance(rng, np.random.Generator):
         own = rng.spawn(members)
     elif isinstance(rng, Sequence) and all(isinstance(one, np.random.Generator) for one in rng):
@@ -177,5 +180,4 @@ def _member_rngs(rng: Any, members: int) -> tuple[list[np.random.Generator], lis
         raise InputError(f"rng must be a numpy.random.Generator, or a list of one per member; it is {rng!r}.")
     if len(own) != members:
         raise InputError(f"rng must hold one generator per member ({members}); it holds {len(own)}.")
-    pairs = [one.spawn(2) for one in own]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return [list(streams) for streams in zip(*(one.spawn(3) for one in own), strict=True)]

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from divergences import Estimate, Gaussian, InputError, Mixture
-from evaluation import Samples, Verdict, audit
+from evaluation import AuditSettings, Moments, Samples, Verdict, audit
 from evaluation.findings import Case, Finding, decide
 
 GRID = Mixture([Gaussian([x, y], 0.0025 * np.eye(2)) for x in range(-4, 5, 2) for y in range(-4, 5, 2)])
@@ -55,7 +55,8 @@ def test_a_sampler_is_drawn_from(grid):
     train, test, _ = grid
     report = audit(generated=GRID.sample, train=train, test=test, modes=GRID, rng=rng())
     assert report.protocol["generated"] == {
-        "source": "sampler sample", "n": 1000, "shape": [1000, 2], "dtype": "float64"
+        "source": "sampler sample", "n": 1000, "shape": [1000, 2], "dtype": "float64",
+        "formats": [], "notes": [],
     }  # fmt: skip
     assert report.exit_status == 0
     assert audit(generated=GRID.sample, train=train, rng=rng()).protocol["generated"]["n"] == 2000
@@ -66,8 +67,8 @@ def test_lost_modes_are_named_and_nothing_else_is_flagged(grid):
     report = audit(generated=without(3, 17).sample(1500, rng(5)), train=train, test=test, modes=GRID, rng=rng())
     assert report.exit_status == 1
     assert names(report) == {
-        "mode loss": Verdict.FLAGGED, "fidelity": Verdict.CLEAR, "distribution": Verdict.CLEAR,
-        "memorization": Verdict.CLEAR,
+        "mode loss": Verdict.FLAGGED, "fidelity": Verdict.CLEAR, "partial collapse": Verdict.CLEAR,
+        "distribution": Verdict.CLEAR, "two-sample": Verdict.CLEAR, "memorization": Verdict.CLEAR,
     }  # fmt: skip
     finding = report["mode loss"]
     assert finding.evidence["missing"] == [3, 17]
@@ -102,7 +103,8 @@ def test_bridges_between_modes_are_a_matter_of_fidelity(grid):
 def test_a_shifted_generator_fails_the_distribution(grid):
     train, test, fresh = grid
     report = audit(generated=fresh + 2.0, train=train, test=test, rng=rng())
-    assert names(report) == {"distribution": Verdict.FLAGGED, "memorization": Verdict.CLEAR}
+    assert report["distribution"].verdict is Verdict.FLAGGED
+    assert report["memorization"].verdict is Verdict.CLEAR
     # A certain but small difference is reported, not flagged.
     small = audit(generated=fresh + 0.5, train=train, test=test, rng=rng())["distribution"]
     assert small.verdict is Verdict.CLEAR
@@ -121,7 +123,8 @@ def test_a_copier_is_flagged_for_copying(digits):
     report = audit(generated=generated, train=train, test=test, labels=labels, rng=rng())
     assert report.exit_status == 1
     assert names(report) == {
-        "class loss": Verdict.CLEAR, "distribution": Verdict.CLEAR, "memorization": Verdict.FLAGGED
+        "class loss": Verdict.CLEAR, "partial collapse": Verdict.CLEAR, "distribution": Verdict.CLEAR,
+        "two-sample": Verdict.CLEAR, "memorization": Verdict.FLAGGED,
     }  # fmt: skip
     finding = report["memorization"]
     assert finding.estimate.agrees(0.3)
@@ -180,7 +183,7 @@ def test_train_passed_as_generated_is_said(grid):
 def test_findings_can_be_asked_for_by_name(grid):
     train, test, fresh = grid
     report = audit(generated=fresh, train=train, test=test, rng=rng())
-    with pytest.raises(KeyError, match="this audit asked distribution, memorization"):
+    with pytest.raises(KeyError, match="this audit asked distribution, two-sample, memorization"):
         report["mode loss"]
 
 
@@ -227,7 +230,7 @@ BAD = {
     "labels shape": (dict(generated=POINTS, train=POINTS, labels=[1, 2]), r"labels= must have shape \(60,\)"),
     "labels rare": (dict(generated=POINTS, train=POINTS, labels=[0] * 59 + [1]), "labels="),
     "labels ragged": (dict(generated=POINTS, train=POINTS, labels=[[1], [1, 2]]), "labels="),
-    "features": (dict(generated=POINTS, train=POINTS, features="inception"), "features= must be"),
+    "features": (dict(generated=POINTS, train=POINTS, features="inceptoin"), "features= must be"),
     "features rows": (dict(generated=POINTS, train=POINTS, features=lambda x: x[:3]), "features="),
     "rng": (dict(generated=POINTS, train=POINTS, rng=0), "rng= must be a numpy.random.Generator"),
     "sampler rows": (dict(generated=lambda n, rng: POINTS[:5], train=POINTS), "asked for 60 samples and drew 5"),
@@ -280,3 +283,72 @@ def test_perfect_generators_are_flagged_no_more_often_than_stated():
         report = audit(generated=generated, train=train, test=test, modes=modes, rng=draw)
         flags += report.verdict is Verdict.FLAGGED
     assert flags <= 8
+
+
+def test_shrunk_modes_are_partial_collapse(grid):
+    train, test, fresh = grid
+    means = np.stack([part.mean for part in GRID.components])
+    home = means[np.linalg.norm(fresh[:, None] - means, axis=2).argmin(axis=1)]
+    own = np.abs(home - means[7]).max(axis=1) == 0
+    shrunk = np.where(own[:, None], home + (fresh - home) / 3, fresh)
+    report = audit(generated=shrunk, train=train, test=test, modes=GRID, rng=rng())
+    assert {name for name, verdict in names(report).items() if verdict is Verdict.FLAGGED} == {"partial collapse"}
+    finding = report["partial collapse"]
+    assert finding.evidence["shrunk"] == ["7"]
+    # A third of the width is a ninth of the variance.
+    assert finding.estimate.agrees(1 / 9)
+    assert "7" in finding.quantity
+
+
+def test_shrunk_classes_are_partial_collapse(digits):
+    train, labels, test, fresh, fresh_labels = digits
+    generated = fresh.astype(float)
+    mean = train[labels == 4].mean(axis=0)
+    own = fresh_labels == 4
+    generated[own] = mean + 0.4 * (generated[own] - mean)
+    generated = np.clip(np.round(generated), 0, 255).astype(np.uint8)
+    report = audit(generated=generated, train=train, test=test, labels=labels, rng=rng())
+    assert report["partial collapse"].verdict is Verdict.FLAGGED
+    assert report["partial collapse"].evidence["shrunk"] == ["4"]
+
+
+def test_what_moments_do_not_see_the_classifier_does():
+    # The same mean and covariance, another shape: only the two-sample finding can tell.
+    draw = rng(3)
+    train, test = draw.normal(size=(2, 800, 2))
+    corners = draw.choice([-1.0, 1.0], size=(800, 2)) + 0.1 * draw.normal(size=(800, 2))
+    report = audit(generated=corners, train=train, test=test, rng=draw)
+    assert report["distribution"].verdict is Verdict.CLEAR
+    finding = report["two-sample"]
+    assert finding.verdict is Verdict.FLAGGED
+    assert finding.evidence["exact_p_value"] <= 0.02
+    # A small difference is reported.
+    little = audit(generated=draw.normal(size=(800, 2)) + [0.3, 0.0], train=train, test=test, rng=draw)["two-sample"]
+    assert little.verdict is Verdict.CLEAR
+    assert "is certain, but small" in little.meaning
+    few = audit(generated=train[:5], train=train, test=test[:5] + 1, rng=draw)["two-sample"]
+    assert few.verdict is Verdict.INCONCLUSIVE
+
+
+def test_settings():
+    draw = rng(0)
+    train, test, fresh = draw.normal(size=(3, 300, 2))
+    told = []
+    settings = AuditSettings(
+        alpha=0.2,
+        reference=Moments.of((test - train.mean(axis=0)) / train.std(axis=0)),
+        progress=lambda *step: told.append(step),
+    )
+    report = audit(generated=fresh, train=train, test=test, settings=settings, rng=rng())
+    assert report.protocol["alpha"] == 0.2
+    assert report.protocol["alpha_memorization"] == pytest.approx(0.04)
+    assert report.protocol["reference"] == "statistics of 300 samples"
+    # Held-out data are the reference: the distance to themselves is 0, and the generator's is another than to train.
+    assert report["distribution"].evidence["held_out"].raw == pytest.approx(0.0, abs=1e-12)
+    assert told[0][0] == "reading"
+    assert told[-1] == ("done", 6, 6)
+    assert all(0 <= done <= total for _, done, total in told)
+    with pytest.raises(InputError, match="alpha="):
+        AuditSettings(alpha=0.0)
+    with pytest.raises(InputError, match="reference="):
+        AuditSettings(reference=test)

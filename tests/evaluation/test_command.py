@@ -250,3 +250,71 @@ def test_names_that_are_no_text_and_terminals_that_know_no_letters(folder, tmp_p
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout.decode("ascii"))["verdict"] == "clear"
     assert "&lt;b&gt;.npy" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_what_decides_the_exit_status(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    train, test = draw.normal(size=(2, 300, 2))
+    paths = {}
+    for name, array in {"far": draw.normal(size=(300, 2)) + 3, "train": train, "test": test}.items():
+        paths[name] = str(tmp_path / f"{name}.npy")
+        np.save(paths[name], array)
+    told = [paths["far"], "--train", paths["train"], "--quiet"]
+    # Without held-out data memorization is inconclusive; the shift is flagged.
+    assert main(told) == 1
+    assert main([*told, "--fail-on", "never"]) == 0
+    assert main([*told, "--fail-on", "memorization"]) == 3
+    assert main([*told, "--fail-on", "memorization, distribution"]) == 1
+    same = [paths["test"], "--train", paths["train"], "--quiet"]
+    assert main(same) == 3
+    assert main([*same, "--fail-on", "flagged"]) == 0
+    assert main([*same, "--fail-on", "mode loss"]) == 2
+    assert "this audit asked distribution, memorization" in capsys.readouterr().err
+    # A stricter rate is in the protocol.
+    assert main([*told, "--alpha", "0.001", "--json", str(tmp_path / "r.json")]) == 1
+    assert json.loads((tmp_path / "r.json").read_text())["protocol"]["alpha"] == 0.001
+    with pytest.raises(SystemExit) as refused:
+        main([*told, "--alpha", "2"])
+    assert refused.value.code == 2
+
+
+def test_statistics_are_saved_and_compared_with(tmp_path, capsys):
+    draw = np.random.default_rng(1)
+    names = ("a", "b", "train")
+    paths = {name: str(tmp_path / f"{name}.npy") for name in names}
+    for name, array in zip(names, draw.normal(size=(3, 300, 2)), strict=True):
+        np.save(paths[name], array)
+    stats = str(tmp_path / "a.npz")
+    assert main([paths["a"], "--train", paths["train"], "--save-stats", stats, "--quiet"]) == 3
+    with np.load(stats, allow_pickle=False) as saved:
+        assert saved["mu"].shape == (2,)
+        assert int(saved["n"]) == 300
+    # The distance of the samples to their own statistics is 0, up to rounding.
+    report = str(tmp_path / "r.json")
+    assert main([paths["a"], "--train", paths["train"], "--stats", stats, "--json", report, "--quiet"]) == 3
+    findings = {finding["name"]: finding for finding in json.loads((tmp_path / "r.json").read_text())["findings"]}
+    assert findings["distribution"]["estimate"]["raw"] == pytest.approx(0.0, abs=1e-12)
+    # Statistics of other features are refused.
+    assert main([paths["a"], "--train", paths["train"], "--stats", stats, "--features", "pca:2", "--quiet"]) == 2
+    assert "standardize" in capsys.readouterr().err
+    assert main([paths["a"], "--train", paths["train"], "--save-stats", paths["a"]]) == 2
+
+
+def test_compare(tmp_path, capsys):
+    draw = np.random.default_rng(2)
+    arrays = {"near": 0.1, "far": 0.8, "same": 0.8, "train": 0.0, "test": 0.0}
+    paths = {name: str(tmp_path / f"{name}.npy") for name in arrays}
+    for name, shift in arrays.items():
+        np.save(paths[name], draw.normal(size=(500, 3)) + shift)
+    data = ["--train", paths["train"], "--test", paths["test"]]
+    assert main(["compare", paths["near"], paths["far"], *data]) == 0
+    assert "A is better" in capsys.readouterr().out
+    assert main(["compare", paths["far"], paths["near"], *data]) == 1
+    capsys.readouterr()
+    assert main(["compare", paths["far"], paths["same"], *data, "--json", "-"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "mintmark-comparison-1"
+    assert found["better"] is None
+    assert main(["compare", paths["far"], str(tmp_path / "none.npy"), *data]) == 2
+    assert "none.npy" in capsys.readouterr().err
+    assert main(["compare", paths["far"], paths["near"], *data, "--json", paths["far"]]) == 2

@@ -122,6 +122,25 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_array_equal(KDE(FAKE, bandwidth=0.7).log_prob(TEST), whole)
 
 
+@pytest.mark.parametrize("dim", [1, 3])
+def test_pruning_changes_nothing(dim, monkeypatch):
+    """The k-d tree of the compact kernel against the sum over all points, in density and cross-validation."""
+    rng = np.random.default_rng(7)
+    x = np.round(rng.standard_normal((200, dim)), 1)
+    w, query = rng.dirichlet(np.ones(200)), np.r_[3 * rng.standard_normal((100, dim)), x[:5]]
+
+    def both():
+        law = KDE(x, bandwidth=0.9, kernel="epanechnikov", weights=w)
+        return law.log_prob(query), KDE(x, bandwidth="cv", kernel="epanechnikov", weights=w).bandwidth
+
+    pruned = both()
+    monkeypatch.setattr(kde, "_TREE_DIM", 0)
+    full = both()
+    assert np.isneginf(full[0]).any()
+    np.testing.assert_allclose(pruned[0], full[0], rtol=1e-10)
+    assert pruned[1] == pytest.approx(full[1], rel=1e-6)
+
+
 def test_far_away():
     assert KDE([0.0], bandwidth=1.0).log_prob([[60.0]])[0] == pytest.approx(-0.5 * 3600 - 0.5 * np.log(2 * np.pi))
     assert KDE([0.0], bandwidth=1.0, kernel="epanechnikov").log_prob([[1.5], [np.inf]]).tolist() == [-np.inf, -np.inf]

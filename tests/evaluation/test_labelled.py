@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.datasets import load_digits
 
 from divergences import InputError
 from evaluation import labelled
-from evaluation.labelled import _Draws, corrected_shares, labelled_modes
+from evaluation.labelled import _Draws, corrected_shares, counted_modes, labelled_modes
 
 X, Y = load_digits(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(len(X))
@@ -87,7 +88,7 @@ def test_error_rate_power_and_coverage(monkeypatch, size, accuracy, n, per_class
         rejected, covered = 0, []
         for _ in range(trials):
             counts = np.stack([rng.multinomial(per_class, row) for row in matrix])
-            draws = _Draws(rng.multinomial(n, shares @ matrix), counts, rng)
+            draws = _Draws.counted(rng.multinomial(n, shares @ matrix), counts, rng)
             rejected += draws.p_values(margin)[0] < 0.05
             covered.append([e.agrees(s) for e, s in zip(draws.shares(), shares, strict=True)])
         return rejected / trials, np.mean(covered)
@@ -104,13 +105,77 @@ def test_error_rate_power_and_coverage(monkeypatch, size, accuracy, n, per_class
 
 def test_at_half_a_share_missing_is_rare_and_at_none_it_is_certain_for_every_n():
     matrix = np.round(100 * confusion(10, 0.98)).astype(np.int64)
-    draws = _Draws(np.r_[0, np.full(9, 50)], matrix, np.random.default_rng(6))
+    draws = _Draws.counted(np.r_[0, np.full(9, 50)], matrix, np.random.default_rng(6))
     p_values = draws.p_values(np.full(10, 0.05))
     assert p_values[0] < 1e-6
     assert (p_values[1:] > 0.9).all()
     assert draws.shares()[0].interval[0] == 0
     # Exact zero-count limit without confusion is 1 − 0.025^(1/450) = 0.0082.
     assert 0.006 < draws.shares()[0].interval[1] < 0.02
+
+
+def test_any_classifier_will_do():
+    """The nearest class mean of half of train, judged on the other half: its errors are measured and corrected for."""
+    means = np.stack([X[TRAIN[:500]][Y[TRAIN[:500]] == k].mean(axis=0) for k in range(10)])
+
+    def nearest_mean(x):
+        return ((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+
+    kept = HELD_OUT[Y[HELD_OUT] != 8]
+    judged = TRAIN[500:]
+    arguments = {"train": X[judged], "labels": Y[judged], "classifier": nearest_mean}
+    found = labelled_modes(generated=X[kept], rng=np.random.default_rng(7), **arguments)
+    assert found.missing == (8,)
+    # It takes some for an 8 that are none.
+    assert found.per_class[8].raw_count > 3
+    assert found.per_class[8].share.agrees(0.0)
+    expected = np.mean(nearest_mean(X[judged]) == Y[judged])
+    assert found.accuracy.value == pytest.approx(expected)
+    assert "given" in found.judge
+    with pytest.raises(InputError, match="class 99"):
+        labelled_modes(
+            generated=X, rng=np.random.default_rng(7), **(arguments | {"classifier": lambda x: [99] * len(x)})
+        )
+    with pytest.raises(InputError, match="classifier=.*one per sample"):
+        labelled_modes(generated=X, rng=np.random.default_rng(7), **(arguments | {"classifier": lambda x: x}))
+    with pytest.raises(InputError, match="counted_modes"):
+        labelled_modes(generated=X, rng=np.random.default_rng(7), **(arguments | {"classifier": Y}))
+
+
+def test_labels_that_are_given():
+    rng = np.random.default_rng(8)
+    labels = np.repeat(np.arange(1000), 5)
+    drawn = rng.integers(0, 990, 50_000)
+    found = counted_modes(generated_labels=drawn, labels=labels, rng=rng)
+    assert set(found.missing) == set(range(990, 1000))
+    assert found.undecided == ()
+    exact = stats.binomtest(found.per_class[0].raw_count, 50_000).proportion_ci(method="exact")
+    np.testing.assert_allclose(found.per_class[0].share.interval, exact, atol=2e-6)
+    assert "face value" in found.judge
+    # A labeller that takes every tenth 0 for a 1 hides the loss of class 1, unless his errors are known.
+    truth = np.repeat([0, 1, 2], 200)
+    answers = np.where((truth == 0) & (np.arange(600) % 5 < 2), 1, truth)
+    seen = np.where(rng.random(900) < 0.4, 1, 0) * (np.arange(900) < 600) + 2 * (np.arange(900) >= 600)
+    hidden = counted_modes(generated_labels=seen, labels=truth, rng=rng)
+    known = counted_modes(generated_labels=seen, labels=truth, answers=answers, rng=rng)
+    assert (hidden.missing, known.missing) == ((), (1,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"generated_labels": []}, "generated_labels="),
+        ({"generated_labels": [[0, 1]]}, "generated_labels="),
+        ({"generated_labels": ["a"]}, "generated_labels=.*dtype"),
+        ({"generated_labels": [np.nan]}, "generated_labels=.*nan"),
+        ({"labels": np.zeros((3, 3))}, "labels="),
+        ({"answers": [0, 1]}, "answers="),
+    ],
+)
+def test_bad_labels(arguments, word):
+    good = {"generated_labels": [0, 1], "labels": [0, 1] * 5, "rng": np.random.default_rng(0)}
+    with pytest.raises(InputError, match=word):
+        counted_modes(**(good | arguments))
 
 
 @pytest.mark.parametrize(

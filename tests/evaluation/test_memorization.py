@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from divergences import InputError
-from evaluation.memorization import _as_many_repeats, _below_rank, memorization
+from evaluation.intervals import clopper_pearson, hypergeometric_tail
+from evaluation.memorization import _below_rank, _Tests, memorization
 from evaluation.verdict import Verdict
 
 X = load_digits().data
@@ -37,7 +38,7 @@ def test_exact_tails_against_enumeration_by_simulation():
             assert np.mean(np.array(found) >= a) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000))
     assert _below_rank(20, 1, 1000, 450) == pytest.approx(np.prod((1000 - np.arange(20)) / (1450 - np.arange(20))))
     assert _below_rank(13, 1, 12, 7) == 0.0
-    assert _as_many_repeats(5, 9, n, m) == pytest.approx(stats.hypergeom.sf(4, n + m, n, 9))
+    assert hypergeometric_tail(5, 9, n, m) == pytest.approx(stats.hypergeom.sf(4, n + m, n, 9))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,88 @@ def test_copy_share_interval_covers(share, spread):
         covered += memorization(generated=y, train=x[:300], test=x[300:]).copy_share.agrees(share)
     # 150 trials at 95 %: below 0.90 with probability 0.4 %.
     assert covered / 150 >= 0.9
+
+
+def test_false_discovery_rate_of_single_samples():
+    """Of the samples named with q ≤ 0.1, a tenth at most is there by chance on average; copies are named."""
+    rng = np.random.default_rng(13)
+    shares, powers = [], []
+    for _ in range(100):
+        x = rng.standard_normal((900, 4))
+        y = rng.standard_normal((400, 4))
+        y[:60] = x[rng.integers(0, 300, 60)] + 0.02 * rng.standard_normal((60, 4))
+        found = memorization(generated=y, train=x[:300], test=x[300:])
+        named = found.q_values <= 0.1
+        assert found.discoveries == named.sum()
+        shares.append(named[60:].sum() / max(named.sum(), 1))
+        powers.append(named[:60].mean())
+    assert np.mean(shares) <= 0.1 + 3 * np.std(shares) / 10
+    assert np.mean(powers) > 0.8
+
+
+def test_suspects_come_with_both_neighbours():
+    x = averages(500, np.random.default_rng(14))
+    x[:50] = TRAIN[:50] + 0.2
+    found = memorization(generated=x, train=TRAIN, test=TEST)
+    for suspect in found.suspects[:50]:
+        gap = np.linalg.norm(TEST - x[suspect.generated], axis=1)
+        assert suspect.nearest_test == gap.argmin()
+        assert suspect.test_distance == pytest.approx(gap.min())
+        assert suspect.distance < suspect.test_distance
+        assert suspect.q_value == found.q_values[suspect.generated] <= 0.1
+    assert found.false_suspects <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["line", "plane", "64-D", "mixtures", "heavy tails", "narrow"])
+def test_honest_generators_are_not_flagged(kind):
+    """1000 audits each (300 in 64 dimensions) at α = 0.05; "narrow" keeps to the middle: honest, not perfect."""
+    rng = np.random.default_rng(15)
+    dim = {"line": 1, "plane": 2, "64-D": 64}.get(kind, 3)
+    laws = [
+        (rng.normal(0, 4, (6, dim)), rng.uniform(0.05, 1.5, (6, dim)), rng.dirichlet(np.ones(6))) for _ in range(20)
+    ]
+    flagged, audits = 0, 300 if dim == 64 else 1000
+    for trial in range(audits):
+        x = rng.standard_t(2, (600, dim)) if kind == "heavy tails" else rng.standard_normal((600, dim))
+        if kind == "mixtures":
+            means, scales, weights = laws[trial % 20]
+            part = rng.choice(6, 600, p=weights)
+            x = means[part] + scales[part] * x
+        if kind == "narrow":
+            x[:200] *= 0.5
+        found = memorization(generated=x[:200], train=x[200:400], test=x[400:], alpha=0.05)
+        flagged += found.verdict is Verdict.FLAGGED
+    assert clopper_pearson(flagged, audits).interval[0] <= 0.05
+    assert flagged > 0 or kind == "narrow"
+
+
+@pytest.mark.slow
+def test_one_percent_of_perturbed_copies_among_ten_thousand_digits(extra_data):
+    """Noise of 6/255 per pixel; 10 000 train, 10 000 held-out: power ≥ 95 % at ≤ 5 % false alarms, and which ones."""
+    with np.load(extra_data / "mnist.npz") as archive:
+        images = archive["train"].reshape(60_000, 784).astype(np.float64)
+    rng = np.random.default_rng(16)
+    images = images[rng.permutation(60_000)]
+    train, held_out, fresh = images[:10_000], images[10_000:20_000], images[20_000:30_000]
+    copies = train[rng.integers(0, 10_000, 500)] + 6 * rng.standard_normal((500, 784))
+    generated = np.concatenate([copies[:100], fresh[:9900]])
+    found = memorization(generated=generated, train=train, test=held_out, alpha=0.05)
+    assert found.verdict is Verdict.FLAGGED
+    assert {suspect.generated for suspect in found.suspects} >= set(range(100))
+    assert (found.q_values[:100] <= 0.1).all()
+    assert found.copy_share.agrees(0.01)
+    # A score depends on its own sample and on train alone: more audits are drawn from the scores of the pools.
+    honest = np.concatenate([found.null_scores, found.scores[100:]])
+    planted = memorization(generated=copies, train=train, test=held_out[:100]).scores
+    caught, false = 0, 0
+    for _ in range(300):
+        pool = rng.permutation(honest)
+        copied = np.concatenate([rng.choice(planted, 100, replace=False), pool[:9900]])
+        caught += _Tests(copied, pool[9900:]).p_value < 0.05
+        false += _Tests(pool[:9950], pool[9950:]).p_value < 0.05
+    assert caught / 300 >= 0.95
+    assert clopper_pearson(false, 300).interval[0] <= 0.05
 
 
 def test_nearest_rows():

@@ -7,8 +7,11 @@ import pytest
 from scipy import stats
 
 from divergences import Discrete, Gaussian, InputError, Mixture, Uniform
+from evaluation.histograms import histogram_scores
 from evaluation.intervals import holm
-from evaluation.modes import _noise_floor, _reverse_kl, mode_coverage, quality_threshold
+from evaluation.mode_geometry import Parts, assign, expected_hits
+from evaluation.mode_shapes import _Measured, _summary
+from evaluation.modes import mode_coverage, quality_threshold
 
 
 def grid(side=5, spacing=2.0, scale=0.05, weights=None):
@@ -138,14 +141,30 @@ def test_elongated_modes_side_by_side_are_apart():
     assert found.high_quality_null == pytest.approx(1 - math.exp(-4.5), rel=1e-12)
 
 
-def test_noise_floor_is_the_mean_of_a_perfect_generators_score():
+def _terms(h, q):
+    """Reverse KL, forward KL and JSD of histograms in rows, written out."""
+    m = (h + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.where(h > 0, h * np.log(h / q), 0).sum(axis=1)
+        other = (q * np.log(q / h)).sum(axis=1)
+        half = np.where(h > 0, h * np.log(h / m), 0).sum(axis=1) / 2 + (q * np.log(q / m)).sum(axis=1) / 2
+    return own, other, half
+
+
+def test_noise_floors_are_the_mean_of_a_perfect_generators_scores():
     rng = np.random.default_rng(10)
-    for q, n in ((np.full(25, 0.04), 100), (np.array([0.9, 0.09, 0.01]), 60), (np.full(1000, 1e-3), 26_000)):
-        draws = rng.multinomial(n, q, size=3000 if len(q) < 100 else 200) / n
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scores = np.where(draws > 0, draws * np.log(draws / q), 0).sum(axis=1)
-        assert abs(scores.mean() - _noise_floor(n, q)) < 4 * scores.std() / np.sqrt(len(scores))
-    assert _noise_floor(26_000, np.full(1000, 1e-3)) == pytest.approx(0.0193, abs=1e-4)
+    for q, n in ((np.full(25, 0.04), 200), (np.array([0.9, 0.09, 0.01]), 600), (np.full(1000, 1e-3), 26_000)):
+        draws = rng.multinomial(n, q, size=3000 if len(q) < 100 else 200)
+        found = histogram_scores(draws[0], q)
+        floors = (found.reverse_floor, found.forward_floor, found.jsd_floor)
+        for scores, floor in zip(_terms(draws / n, q), floors, strict=True):
+            finite = scores[np.isfinite(scores)]
+            assert abs(finite.mean() - floor) < 4 * finite.std() / np.sqrt(len(finite))
+        empty = (draws == 0).any(axis=1)
+        # Bins are negatively associated: the product is a slight overestimate where two can be empty at once.
+        assert abs(empty.mean() - found.empty_chance) < 4 * math.sqrt(0.25 / len(draws))
+    assert found.reverse_floor == pytest.approx(0.0193, abs=1e-4)
+    assert found.jsd_floor == pytest.approx(999 / (8 * 26_000), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +173,133 @@ def test_noise_floor_is_the_mean_of_a_perfect_generators_score():
     ids=["perfect", "half", "tilted"],
 )
 @pytest.mark.parametrize("n", [200, 2500])
-def test_reverse_kl_interval_covers(shares, n):
+def test_intervals_of_the_histogram_scores_cover(shares, n):
     rng = np.random.default_rng(11)
     fair = np.full(25, 0.04)
-    seen = shares > 0
-    truth = float(shares[seen] @ np.log(shares[seen] / 0.04))
-    covered = [_reverse_kl(rng.multinomial(n, shares), fair)[0].agrees(truth) for _ in range(400)]
-    # 400 draws at 95 %: below 0.92 with probability 0.5 %.
-    assert np.mean(covered) >= 0.92
+    reverse, forward, jsd = (float(value[0]) for value in _terms(shares[None], fair))
+    covered = []
+    for _ in range(300):
+        found = histogram_scores(rng.multinomial(n, shares), fair)
+        # Infinite because of a bin that is empty by chance: not an interval, and said so.
+        chance = math.isinf(found.forward_kl.value) and math.isfinite(forward)
+        assert not chance or "infinite" in found.forward_kl.note
+        covered.append(
+            [
+                found.reverse_kl.agrees(reverse),
+                chance or found.forward_kl.agrees(forward),
+                found.jsd.agrees(jsd),
+            ]
+        )
+    # 300 draws at 95 %: below 0.91 with probability 0.3 %.
+    assert (np.mean(covered, axis=0) >= 0.91).all()
+
+
+def test_an_empty_mode_makes_the_forward_kl_infinite_and_says_so():
+    kept = Mixture(GRID.components[1:])
+    found = mode_coverage(generated=kept.sample(2500, np.random.default_rng(15)), modes=GRID)
+    assert found.forward_kl.value == math.inf
+    assert "1 of 25 modes got no sample (first: 0)" in found.forward_kl.note
+    assert found.empty_chance < 1e-40
+    assert found.jsd.agrees(0.5 * (math.log(50 / 49) + math.log(2) / 25 + 24 / 25 * math.log(48 / 49)))
+    assert found.minimum_hits == 1
+    assert "below 3 (strict)" in found.rule
+    assert "at least 1 high-quality sample (" in found.rule
+
+
+SKEW = Mixture([Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]), Gaussian([20.0, 0.0], np.diag([4.0, 0.1]))], [0.8, 0.2])
+
+
+def moved(law, rng, n, *, ratio=1.0, shift=0.0):
+    """Samples of a mixture whose first mode is scaled about its centre and moved, in its own coordinates."""
+    counts = rng.multinomial(n, law.weights)
+    parts = [part.sample(count, rng) for part, count in zip(law.components, counts.tolist(), strict=True)]
+    factor = np.linalg.cholesky(law.components[0].cov)
+    z = np.linalg.solve(factor, (parts[0] - law.components[0].mean).T).T
+    z = math.sqrt(ratio) * z + np.r_[shift, np.zeros(z.shape[1] - 1)]
+    parts[0] = law.components[0].mean + z @ factor.T
+    return np.concatenate(parts)
+
+
+def test_shrunk_and_shifted_modes_are_found():
+    rng = np.random.default_rng(16)
+    collapsed = mode_coverage(generated=moved(SKEW, rng, 400, ratio=0.09), modes=SKEW)
+    assert (collapsed.missing, collapsed.starved, collapsed.shrunk, collapsed.shifted) == ((), (), (0,), ())
+    assert collapsed.shapes[0].ratio.agrees(0.09)
+    assert collapsed.shapes[1].ratio.agrees(1.0)
+    elsewhere = mode_coverage(generated=moved(SKEW, rng, 400, shift=1.0), modes=SKEW)
+    assert (elsewhere.shrunk, elsewhere.shifted) == ((), (0,))
+    assert elsewhere.shapes[0].shift.value == pytest.approx(1.0, abs=0.15)
+    one_place = mode_coverage(generated=np.zeros((50, 2)), modes=SKEW)
+    assert (one_place.shrunk, one_place.shifted) == ((0,), ())
+    assert one_place.shapes[0].ratio.value == 0
+    assert one_place.shapes[1] is None
+    line = moved(SKEW, rng, 400)
+    line[:, 1] = np.where(line[:, 0] < 10, 0.8 * line[:, 0], line[:, 1])
+    flat = mode_coverage(generated=line, modes=SKEW)
+    assert (flat.shrunk, flat.shapes[0].volume.value) == ((0,), pytest.approx(0.0, abs=1e-6))
+    assert flat.shapes[1].volume.agrees(1.0)
+    blown_up = mode_coverage(generated=moved(SKEW, rng, 800, ratio=4.0), modes=SKEW)
+    assert (blown_up.shrunk, blown_up.shifted) == ((), ())
+    assert blown_up.shapes[0].ratio.agrees(4.0)
+
+
+OVERLAP = Mixture([Gaussian([0.0, 0.0], np.eye(2)), Gaussian([3.0, 0.0], np.eye(2))])
+
+
+@pytest.mark.parametrize(("dim", "crowded"), [(2, False), (2, True), (10, False)])
+def test_levels_and_coverage_of_shapes(dim, crowded):
+    """2000 perfect modes with 20 hits each: fair p-values and covered intervals; at the margin, the level it says."""
+    rng = np.random.default_rng(17)
+    trials, hits = 2000, 20
+    means = np.zeros((2, dim))
+    means[1, 0] = 3.0 if crowded else 1e3
+    parts = Parts(np.array([0.5, 0.5]), means, np.broadcast_to(np.eye(dim), (2, dim, dim)))
+    reference = expected_hits(parts, 1000).crowded.get(0)
+    assert (reference is not None) == crowded
+
+    def measured(ratio):
+        x = np.concatenate([mean + math.sqrt(ratio) * rng.standard_normal((6 * trials * hits, dim)) for mean in means])
+        x = rng.permutation(x) if crowded else x[: 2 * trials * hits]
+        nearest, inside = assign(x, parts)
+        z = x[inside & (nearest == 0)][: trials * hits].reshape(trials, hits, dim)
+        return _Measured([_summary(own, reference, dim) for own in z], np.full(trials, hits), dim)
+
+    perfect, zero = measured(1.0), np.zeros(trials)
+    lower, upper = perfect.tail(zero, lower=True), perfect.tail(zero, lower=False)
+    shifts, shift_p, beyond = perfect.shifts()
+    # 2000 trials at 5 %: a standard error of 0.5 %.
+    assert 0.035 < np.mean(2 * np.minimum(lower, upper) < 0.05) < 0.065
+    assert 0.03 < np.mean(shift_p < 0.05) < 0.06
+    assert np.mean(beyond < 0.05) < 0.01
+    assert np.mean([own.interval[0] == 0.0 for own in shifts]) > 0.965
+    assert np.mean([own.agrees(1.0) for own in perfect.ratios()]) > 0.935
+    if dim == 2:
+        assert np.mean([own.agrees(1.0) for own in perfect.volumes()]) > 0.935
+    # A crowded mode that shrinks is crowded less: what is left of it is not half of what it was.
+    if not crowded:
+        half = measured(0.5)
+        for level in (0.05, 0.005):
+            rejected = np.mean(half.tail(np.full(trials, math.log(0.5)), lower=True) < level)
+            assert abs(rejected - level) < 4 * math.sqrt(level / trials)
+        if hits > 2 * dim:
+            volume = half.volume_tail(np.full(trials, math.log(0.5)), lower=True)
+            assert abs(np.mean(volume < 0.05) - 0.05) < 4 * math.sqrt(0.05 / trials)
+            assert np.mean([own.agrees(0.5) for own in half.volumes()]) > 0.935
+        assert np.mean(half.shrunk(math.log(0.5)) < 0.05) < 0.065
+        assert np.mean([own.agrees(0.5) for own in half.ratios()]) > 0.94
+
+
+def test_a_thousand_modes_are_quick_and_right():
+    ticks = np.stack(np.meshgrid(*[np.arange(10.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    rng = np.random.default_rng(18)
+    weights = rng.dirichlet(np.full(1000, 20.0))
+    law = Mixture([Gaussian(center, np.diag(rng.uniform(0.2, 1.0, 3) * 0.01)) for center in ticks], weights)
+    x = law.sample(26_000, rng)
+    found = mode_coverage(generated=x, modes=law)
+    assert (found.captured, found.missing, found.starved, found.shrunk) == (1000, (), (), ())
+    assert found.reverse_kl.agrees(0.0)
+    gaps = (x[:500, None] - ticks) / np.stack([np.sqrt(np.diag(part.cov)) for part in law.components])
+    np.testing.assert_array_equal(found.nearest[:500], (gaps**2).sum(axis=2).argmin(axis=1))
 
 
 def test_error_rates_of_missing_and_starved():

@@ -79,8 +79,8 @@ def test_it_reports_a_share_with_its_interval_and_is_quiet_elsewhere(tmp_path, c
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["spiral"], "target must be one of ring, grid, two_peaks"),
-        (["ring", "--objective", "hinge"], "objective must be one of minimax"),
+        (["pentagon"], "target must be one of ring, grid, two_peaks"),
+        (["ring", "--objective", "minmax"], "objective must be one of minimax"),
         (["ring", "--penalty", "sn"], "penalty must be one of none"),
         (["ring", "--members", "0"], "--members must be at least 1"),
         (["ring", "--steps", "-1"], "--steps must be at least 1"),
@@ -127,7 +127,7 @@ def test_divergence_is_reported_and_no_sampler_is_left(tmp_path, capsys, monkeyp
 
 
 def test_it_runs_as_a_module():
-    command = [sys.executable, "-m", "toygen", "spiral", "--out", "nowhere"]
+    command = [sys.executable, "-m", "toygen", "pentagon", "--out", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("toygen: error: target must be one of")

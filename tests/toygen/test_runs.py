@@ -167,7 +167,7 @@ def test_bad_data_are_named(data, match):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"objective": "hinge"}, "objective must be one of minimax"),
+        ({"objective": "minmax"}, "objective must be one of minimax"),
         ({"penalty": "sn"}, "penalty must be one of none"),
         ({"width": 0}, "width must be at least 1"),
         ({"batch": 1.5}, "batch must be a whole number"),

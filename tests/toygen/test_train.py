@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import softplus
 
 from divergences import Gaussian, InputError
 from toygen import MLP, Affine, Average, Turn, adam, gan, minibatches, penalties, single_thread, train
 from toygen.objectives import OBJECTIVES
-from toygen.penalties import PENALTIES
 
 LATENT = Gaussian([0.0, 0.0], np.eye(2))
 DATA = np.random.default_rng(99).normal(size=(50, 2)) @ [[1.0, 0.3], [0.0, 0.7]]
@@ -34,123 +32,6 @@ def players(objective, penalty, *, seeds=None, dtype=torch.float64, optimizer=ad
     turns = gan(g, d, objective=objective, latent=LATENT, penalty=penalty, optimizer=optimizer, rng=own(3))
     batches = minibatches(DATA, size=BATCH, rng=own(4), members=len(seeds), dtype=dtype)
     return g, d, turns, batches
-
-
-class Solo:
-    """One GAN the usual way: nn.Linear, nn.Sequential, its own Adam, its own formulas, batches handed in."""
-
-    def __init__(self, g, d, member, objective, penalty):
-        self.g, self.d = self.twin(g, member), self.twin(d, member)
-        self.shift, self.gain = d.before.shift, d.before.gain
-        self.adams = [torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for net in (self.d, self.g)]
-        self.objective, self.penalty = objective, penalty
-
-    @staticmethod
-    def twin(network, member):
-        modules = []
-        for layer in network.layers:
-            linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[2], dtype=torch.float64)
-            linear.weight.data = layer.weight.data[member].T.clone()
-            linear.bias.data = layer.bias.data[member, 0].clone()
-            modules += [linear, nn.LeakyReLU(0.2)]
-        return nn.Sequential(*modules[:-1])
-
-    def score(self, x):
-        return self.d(self.shift + self.gain * x)[:, 0]
-
-    def slope(self, x):
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(self.score(x).sum(), x, create_graph=True)[0].norm(dim=1)
-
-    def losses(self, real, fake):
-        if self.objective == "wasserstein":
-            return fake.mean() - real.mean(), -fake.mean()
-        if self.objective.startswith("flipped"):
-            half = 0.5 if self.objective.endswith("half") else 1.0
-            return half * (softplus(real) + softplus(-fake)).mean(), half * torch.sigmoid(fake).log().mean()
-        d = -(torch.sigmoid(real).log() + (1 - torch.sigmoid(fake)).log()).mean()
-        saturating = (1 - torch.sigmoid(fake)).log().mean()
-        return d, saturating if self.objective == "minimax" else -torch.sigmoid(fake).log().mean()
-
-    def step(self, real, z_d, mix, z_g, weight):
-        fake = self.g(z_d).detach()
-        loss, _ = self.losses(self.score(real), self.score(fake))
-        if self.penalty in ("r1", "r1_r2"):
-            loss = loss + weight * 0.5 * self.slope(real).square().mean()
-        if self.penalty in ("r2", "r1_r2"):
-            loss = loss + weight * 0.5 * self.slope(fake).square().mean()
-        if self.penalty == "gradient_penalty":
-            loss = loss + weight * (self.slope(mix * real + (1 - mix) * fake) - 1).square().mean()
-        self.move(0, loss)
-        if self.penalty == "clip":
-            for parameter in self.d.parameters():
-                parameter.data.clamp_(-0.01, 0.01)
-        scores = self.score(self.g(z_g))
-        self.move(1, self.losses(scores, scores)[1])
-
-    def move(self, which, loss):
-        self.adams[which].zero_grad()
-        loss.backward()
-        self.adams[which].step()
-
-
-class Recorder:
-    """Lets noise and batches be read twice: once by the ensemble, once by the solo loops."""
-
-    def __init__(self, monkeypatch):
-        from toygen import players as module
-
-        self.taken = []
-        original = module._Stream.take
-
-        def take(stream, size):
-            self.taken.append(original(stream, size))
-            return self.taken[-1]
-
-        monkeypatch.setattr(module._Stream, "take", take)
-
-
-def fused_adam(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3, betas=(0.0, 0.99), fused=True)
-
-
-GAMES = [("non_saturating", penalty) for penalty in PENALTIES] + [
-    (objective, penalty) for objective in OBJECTIVES for penalty in ("none", "gradient_penalty", "r1_r2")
-]
-
-
-@pytest.mark.parametrize(
-    ("objective", "penalty", "optimizer"),
-    # Fused Adam reads the memory of a gradient and not its strides: that bites in the double backward of a penalty.
-    [(*game, fused_adam) for game in sorted(set(GAMES))]
-    + [("non_saturating", "r1_r2", adam), ("minimax", "none", adam)],
-)
-def test_ten_steps_equal_plain_networks_trained_alone(monkeypatch, objective, penalty, optimizer):
-    weight = 0.7
-    recorder = Recorder(monkeypatch)
-    chosen = dataclasses.replace(PENALTIES[penalty], weight=weight)
-    g, d, turns, batches = players(OBJECTIVES[objective], chosen, optimizer=optimizer)
-    solos = [Solo(g, d, member, objective, penalty) for member in range(MEMBERS)]
-    recorded = []
-
-    def remembered():
-        for batch in batches:
-            recorded.append(batch)
-            yield batch
-
-    for _ in train(turns, remembered(), 10):
-        # Order of the streams in one round: rows of the batch, z of D, mix (if there is a term), rows, z of G.
-        taken, recorder.taken = recorder.taken, []
-        z_d, z_g = taken[1], taken[-1]
-        mix = taken[2] if len(taken) == 5 else torch.zeros(MEMBERS, BATCH, 1, dtype=torch.float64)
-        for member, solo in enumerate(solos):
-            solo.step(recorded[-2][member], z_d[member], mix[member], z_g[member], weight)
-    for network, name in ((g, "g"), (d, "d")):
-        for member, solo in enumerate(solos):
-            twins = [p for p in getattr(solo, name).parameters()]
-            for layer, w, b in zip(network.layers, twins[::2], twins[1::2], strict=True):
-                assert (layer.weight[member] - w.T).abs().max() < 1e-9
-                assert (layer.bias[member, 0] - b).abs().max() < 1e-9
 
 
 def trained(seeds, *, steps=30, penalty=penalties.r1_r2, poison=None):

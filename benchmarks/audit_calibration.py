@@ -1,0 +1,181 @@
+r"""How often does an audit flag a perfect generator, and how often does it find a planted defect?
+
+``python benchmarks/audit_calibration.py --runs 200 --workers 2 [--world grid] [--defect copies]``
+
+Every run draws fresh training data, held-out data and samples from a *known* law, spoils the samples in one way, audits
+them, and asks whether the finding that is about this defect is flagged. Four worlds: a mixture on the line, a ring, the
+25-mode grid, and a law of 8×8 digits in 64 dimensions (a Gaussian mixture fitted to those of scikit-learn, so that
+there are as many perfect samples as one likes). The table is the one in the README.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import argparse
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from divergences import Estimate, Gaussian, Mixture
+from evaluation import Verdict, audit, clopper_pearson
+
+N = 1000
+
+
+@dataclass(frozen=True)
+class World:
+    """A law whose parts are its modes, and whether the audit is told of them as modes or as labels."""
+
+    law: Mixture
+    labelled: bool = False
+
+    def draw(
+        self, n: int, rng: np.random.Generator, weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points (n, d) and the part of each (n,)."""
+        shares = self.law.weights if weights is None else weights
+        part = rng.choice(len(shares), size=n, p=shares)
+        noise = rng.standard_normal((n, self.law.dim))
+        points = np.empty_like(noise)
+        for k, leaf in enumerate(self.law.components):
+            own = part == k
+            points[own] = leaf.mean + noise[own] @ leaf.cholesky.T
+        return points, part
+
+
+@cache
+def world(name: str) -> World:
+    """By name."""
+    if name == "line":
+        return World(Mixture([Gaussian(m, s**2) for m, s in ((-4, 0.5), (0, 0.3), (3, 1.0))], [0.3, 0.3, 0.4]))
+    if name == "ring":
+        angles = 2 * np.pi * np.arange(8) / 8
+        return World(Mixture([Gaussian([np.cos(a), np.sin(a)], 0.05**2 * np.eye(2)) for a in angles]))
+    if name == "grid":
+        return World(
+            Mixture([Gaussian([2.0 * i, 2.0 * j], 0.05**2 * np.eye(2)) for i in range(-2, 3) for j in range(-2, 3)])
+        )
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    classes = [digits.data[digits.target == k] / 16 for k in range(10)]
+    # Shrunk towards a sphere: a class has fewer images than its covariance has entries.
+    laws = [Gaussian(x.mean(axis=0), 0.9 * np.cov(x.T) + 0.1 * np.cov(x.T).trace() / 64 * np.eye(64)) for x in classes]
+    return World(Mixture(laws), labelled=True)
+
+
+def perfect(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Nothing is wrong."""
+    return kind.draw(N, rng)[0]
+
+
+def dropped(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One mode is never drawn."""
+    weights = kind.law.weights.copy()
+    weights[rng.integers(len(weights))] = 0.0
+    return kind.draw(N, rng, weights / weights.sum())[0]
+
+
+def imbalanced(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One mode gets a tenth of its share."""
+    weights = kind.law.weights.copy()
+    weights[rng.integers(len(weights))] *= 0.1
+    return kind.draw(N, rng, weights / weights.sum())[0]
+
+
+def shrunk(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every mode is there, at a third of its width."""
+    points, part = kind.draw(N, rng)
+    means = np.stack([leaf.mean for leaf in kind.law.components])
+    return means[part] + (points - means[part]) / 3
+
+
+def copies(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A tenth of the samples are training points, moved by a hundredth of the distance to their neighbours."""
+    points, _ = kind.draw(N, rng)
+    from evaluation.neighbors import nearest_others
+
+    chosen = rng.choice(len(train), size=N // 10, replace=False)
+    step = 0.01 * nearest_others(train).distances[chosen] / np.sqrt(train.shape[1])
+    points[: N // 10] = train[chosen] + step * rng.standard_normal((N // 10, train.shape[1]))
+    return rng.permutation(points)
+
+
+def noisy(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Noise is added, three times as wide as a mode."""
+    points, part = kind.draw(N, rng)
+    width = np.array([np.sqrt(np.trace(leaf.cov) / kind.law.dim) for leaf in kind.law.components])
+    return points + 3 * width[part][:, None] * rng.standard_normal(points.shape)
+
+
+WORLDS = ("line", "ring", "grid", "digits")
+# For each defect the findings that are about it, where modes are known and where only labels are.
+DEFECTS: dict[str, tuple[Callable[[World, np.ndarray, np.random.Generator], np.ndarray], tuple[str, str]]] = {
+    "perfect": (perfect, ("", "")),
+    "dropped mode": (dropped, ("mode loss", "class loss")),
+    "weight × 0.1": (imbalanced, ("mode loss", "class loss")),
+    "width ÷ 3": (shrunk, ("partial collapse", "partial collapse")),
+    "10 % copies": (copies, ("memorization", "memorization")),
+    "noise × 3": (noisy, ("fidelity", "distribution")),
+}
+
+
+def one(task: tuple[str, str, int]) -> tuple[str, ...]:
+    """One audit: the names of the findings flagged."""
+    name, defect, seed = task
+    kind = world(name)
+    rng = np.random.default_rng([WORLDS.index(name), list(DEFECTS).index(defect), seed])
+    (train, labels), (test, _) = kind.draw(N, rng), kind.draw(N, rng)
+    generated = DEFECTS[defect][0](kind, train, rng)
+    told: dict[str, Any] = {"labels": labels} if kind.labelled else {"modes": kind.law}
+    report = audit(generated=generated, train=train, test=test, rng=rng, **told)
+    return tuple(finding.name for finding in report.findings if finding.verdict is Verdict.FLAGGED)
+
+
+def summary(name: str, defect: str, flagged: list[tuple[str, ...]]) -> tuple[Estimate, str]:
+    """How often the finding about the defect was flagged (any finding, for a perfect generator); what else was."""
+    about = DEFECTS[defect][1][int(world(name).labelled)]
+    hits = sum(about in found if about else bool(found) for found in flagged)
+    others = sorted({item for found in flagged for item in found} - {about})
+    counts = ", ".join(f"{item} {sum(item in found for found in flagged)}" for item in others)
+    return clopper_pearson(hits, len(flagged)), counts
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run and print the table; 1 if a perfect generator is flagged too often."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=200, help="audits per cell (default 200)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--world", choices=WORLDS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--defect", choices=list(DEFECTS), action="append", help="only this one; may be repeated")
+    chosen = parser.parse_args(argv)
+    print(
+        f"{'world':<8}{'defect':<14}{'flagged by the finding about it':<36}{'also flagged':<40}s per audit", flush=True
+    )
+    bad = 0
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        for name in chosen.world or WORLDS:
+            for defect in chosen.defect or DEFECTS:
+                start = time.perf_counter()
+                tasks = [(name, defect, seed) for seed in range(chosen.runs)]
+                flagged = list(pool.map(one, tasks, chunksize=5))
+                rate, others = summary(name, defect, flagged)
+                low, high = rate.interval
+                seconds = (time.perf_counter() - start) * chosen.workers / chosen.runs
+                told = f"{rate.value:.3f} [{low:.3f}, {high:.3f}]"
+                print(f"{name:<8}{defect:<14}{told:<36}{others:<40}{seconds:.2f}", flush=True)
+                bad += defect == "perfect" and low > 0.05
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

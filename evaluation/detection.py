@@ -1,0 +1,187 @@
+r"""What an audit could have missed: the least loss of a mode that n samples show with a power of 95 %.
+
+A mode has the share w of the target, and the generator has lost the part λ of it: its samples fall there with rate
+(1−λ)·w·h, where h is the share of a perfect generator's samples that count (are of high quality). Whether the audit
+finds it is decided by a count, so its power is a sum of binomial probabilities and not a matter of opinion:
+
+* *known modes*: starvation is tested against half of the fair share (``margin``) among the n_HQ samples of high
+  quality, at level α/K for K modes: the first step of Holm's procedure, which all others contain. The critical count c
+  is the largest with P(X ≤ c | n_HQ, margin·w) < α/K; the loss is found with probability P(X ≤ c | n_HQ, (1−λ)w), and
+  the least λ for which this is 0.95 is a quantile of a beta law;
+* *unknown modes* (bins, ``evaluation.unknown_modes``): the fair share is itself only known from m held-out samples, and
+  the test is conditional on the total. Then the power has two sources of chance and is found by simulation.
+
+λ = 1 is the complete loss; where not even that is found, the table says infinity, and n is too small.
+
+References:
+    Power in the sense of Neyman and Pearson: On the problem of the most efficient tests of statistical hypotheses
+    (1933), https://doi.org/10.1098/rsta.1933.0009.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import bdtr, betaincinv
+
+from divergences import InputError
+from divergences.checks import as_count, as_generator, as_number
+
+__all__ = ["DetectionRow", "bin_detection", "detection_table", "lost_in_bin", "one_loss"]
+
+POWER = 0.95
+_SIZES = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+_LOSSES = np.linspace(0.5, 1.0, 26)
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """One line of the table.
+
+    Attributes:
+        n: generated samples.
+        weight: share of the target that the mode holds.
+        expected: samples a perfect generator would put there.
+        loss: the least part of it whose loss is found with probability 0.95; infinite if not even the whole is.
+        power: probability with which the complete loss is found.
+    """
+
+    n: int
+    weight: float
+    expected: float
+    loss: float
+    power: float
+
+    def __str__(self) -> str:
+        if math.isinf(self.loss):
+            return f"n = {self.n}: the complete loss of a mode of weight {self.weight:.3g} could go unnoticed"
+        return f"n = {self.n}: a mode of weight {self.weight:.3g} that lost {math.ceil(100 * self.loss)} % is found"
+
+
+def detection_table(
+    *,
+    weights: Sequence[float],
+    modes: int,
+    sizes: Sequence[int] = _SIZES,
+    high_quality: float = 1.0,
+    margin: float = 0.5,
+    alpha: float = 0.05,
+) -> tuple[DetectionRow, ...]:
+    """The least loss that is found with a power of 95 %, for known modes: exact.
+
+    Args:
+        weights: shares of the target to make a line for, each in (0, 1].
+        modes: how many modes share the error rate.
+        sizes: numbers of generated samples.
+        high_quality: share of the samples that count, in (0, 1]: a perfect generator's, or the one seen.
+        margin: share of its due below which a mode is called starved.
+        alpha: family-wise error rate.
+
+    Returns:
+        One row per size and weight.
+
+    Raises:
+        InputError: numbers out of range.
+
+    >>> for row in detection_table(weights=[0.04], modes=25, sizes=[100, 300, 2500], high_quality=0.98889):
+    ...     print(row)
+    n = 100: the complete loss of a mode of weight 0.04 could go unnoticed
+    n = 300: the complete loss of a mode of weight 0.04 could go unnoticed
+    n = 2500: a mode of weight 0.04 that lost 78 % is found
+    """
+    count = as_count(modes, "modes=")
+    quality = as_number(high_quality, "high_quality=", above=0.0, below=math.nextafter(1, 2))
+    margin = as_number(margin, "margin=", above=0.0, below=math.nextafter(1, 2))
+    level = as_number(alpha, "alpha=", above=0.0, below=1.0) / count
+    shares = [as_number(weight, "weights=", above=0.0, below=math.nextafter(1, 2)) for weight in weights]
+    numbers = [as_count(size, "sizes=") for size in sizes]
+    if not shares or not numbers:
+        raise InputError("weights= and sizes= need at least one entry each.")
+    rows = []
+    for n in numbers:
+        inside = round(n * quality)
+        for share in shares:
+            loss, power = one_loss(inside, share * quality, margin, level) if inside else (math.inf, 0.0)
+            rows.append(DetectionRow(n, share, n * quality * share, loss, power))
+    return tuple(rows)
+
+
+def one_loss(n: int, share: float, margin: float, level: float) -> tuple[float, float]:
+    """Least loss found with power 0.95 (infinite if none), and the power at complete loss, of one exact test."""
+    counts = np.arange(min(math.ceil(margin * share * n), n - 1) + 1, dtype=np.float64)
+    significant = np.flatnonzero(bdtr(counts, n, margin * share) < level)
+    if significant.size == 0:
+        return math.inf, 0.0
+    critical = int(significant[-1])
+    # The largest rate at which the hits stay at or below the critical count with probability 0.95.
+    kept = float(betaincinv(critical + 1, n - critical, 1 - POWER)) / share
+    return max(1 - kept, 0.0), 1.0
+
+
+def lost_in_bin(here: np.ndarray, there: np.ndarray, n: int, m: int, margin: float) -> Float64[np.ndarray, "..."]:
+    """P-values of "the generator gives this bin at least ``margin`` of its share", from counts of both samples.
+
+    Given their sum t, the n generated samples hold X ~ Bin(t, margin·n/(margin·n + m)) of them if the bin is rare; if
+    it is not, X varies less than that, and the test is conservative.
+
+    Args:
+        here: generated samples in each bin, any shape.
+        there: reference samples in each bin, a shape that goes with it.
+        n: generated samples.
+        m: reference samples.
+        margin: in (0, 1].
+
+    Returns:
+        One p-value per bin, 1 where both are empty.
+    """
+    rate = margin * n / (margin * n + m)
+    return bdtr(here.astype(np.float64), (here + there).astype(np.int64), rate)
+
+
+def bin_detection(
+    *,
+    weights: Sequence[float],
+    bins: int,
+    n: int,
+    reference: int,
+    rng: np.random.Generator,
+    margin: float = 0.5,
+    alpha: float = 0.05,
+) -> tuple[DetectionRow, ...]:
+    """The least loss that is found with a power of 95 %, for modes that are bins: by 2000 simulated counts each.
+
+    Args:
+        weights: shares of the target to make a line for.
+        bins: how many bins share the error rate.
+        n: generated samples.
+        reference: held-out samples that the fair shares are known from.
+        rng: draws the counts.
+        margin: share of its due below which a bin counts as lost.
+        alpha: family-wise error rate.
+
+    Returns:
+        One row per weight; losses on a grid of 2 %.
+
+    Raises:
+        InputError: numbers out of range.
+    """
+    count, n, m = as_count(bins, "bins="), as_count(n, "n="), as_count(reference, "reference=")
+    margin = as_number(margin, "margin=", above=0.0, below=math.nextafter(1, 2))
+    level = as_number(alpha, "alpha=", above=0.0, below=1.0) / count
+    rng = as_generator(rng, "rng=")
+    rows = []
+    for weight in weights:
+        share = as_number(weight, "weights=", above=0.0, below=math.nextafter(1, 2))
+        there = rng.binomial(m, share, _DRAWS)
+        here = rng.binomial(n, share * (1 - _LOSSES[:, None]), (len(_LOSSES), _DRAWS))
+        found = lost_in_bin(here, there, n, m, margin) < level
+        powers = found.mean(axis=1)
+        enough = np.flatnonzero(powers >= POWER)
+        loss = float(_LOSSES[enough[0]]) if enough.size else math.inf
+        rows.append(DetectionRow(n, share, n * share, loss, float(powers[-1])))
+    return tuple(rows)

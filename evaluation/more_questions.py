@@ -1,0 +1,267 @@
+r"""Two more questions of an audit: modes that are hit but shrunk, and whether samples can be told from held-out data.
+
+* *partial collapse*: no mode (or class) is narrower than half of what it should be, in variance. Known modes are judged
+  by their high-quality samples, the cut-off allowed for (``evaluation.mode_shapes``). Of a labelled class, the variance
+  of the samples assigned to it is compared with that of its training samples, by a normal test on the logarithm of the
+  ratio. p is the least of the Holm-adjusted ones.
+* *two-sample*: a classifier asked to pick the generated one of two samples, one generated and one held out, is right in
+  at most 80 % of the cases (AUC, cross-fitted), and at most 80 % of all samples have a nearest other sample of their
+  own kind; both are ½ for a perfect generator. p is twice the smaller of two normal ones, from the standard errors;
+  flagged only if the exact permutation test says as well that there is any difference. A difference that is certain but
+  smaller is reported, not flagged. It needs held-out data: a copier of the training data could not be told from *them*.
+
+Reference:
+    Revisiting classifier two-sample tests (Lopez-Paz, Oquab, 2017), https://arxiv.org/abs/1610.06545.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.special import ndtr
+
+from divergences.estimate import Estimate
+from evaluation.findings import Case, Finding, listed, printable
+from evaluation.intervals import holm
+from evaluation.labelled import LabelledModes
+from evaluation.modes import ModeCoverage
+from evaluation.two_sample import two_sample
+from evaluation.verdict import Verdict
+
+__all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "mode_collapse", "told_apart"]
+
+SPREAD_MARGIN = 0.5
+TOLD_MARGIN = 0.8
+FEWEST = 10
+_Z = 1.959963984540054
+# Degrees of freedom below which half the variance of a mode is not told from all of it.
+_FEWEST_FREEDOMS = 12
+_PERMUTATIONS = 199
+# Level of the exact test of any difference, and the half-width above which a score says nothing.
+_ANY = 0.05
+_ROUGH = 0.15
+_AUC = "chance that a classifier picks the generated sample of two (AUC)"
+_NEIGHBORS = "share of samples whose nearest other sample is of their own kind"
+# Samples per side that the two-sample test looks at: more would cost minutes and change nothing at this margin.
+_LARGEST = 4000
+
+
+def mode_collapse(found: ModeCoverage) -> Case:
+    """Which known modes are hit, but too narrow."""
+    dim = len(found.per_mode[0].mean)
+    ratios = {shape.index: shape.ratio for shape in found.shapes if shape is not None}
+    p_values = {shape.index: shape.shrunk_p for shape in found.shapes if shape is not None}
+    hits = {record.index: record.hits for record in found.per_mode}
+    rare = [record.index for record in found.per_mode if (record.expected - 1) * dim < _FEWEST_FREEDOMS]
+    return _collapse(
+        names={index: str(index) for index in hits},
+        ratios=ratios,
+        p_values=p_values,
+        rare=rare,
+        n=found.n,
+        kind="mode",
+        how="of the high-quality samples of a mode, about their own mean, the cut-off at the threshold allowed for",
+    )
+
+
+def class_collapse(
+    *,
+    generated: Float64[np.ndarray, "n d"],
+    train: Float64[np.ndarray, "m d"],
+    found: LabelledModes,
+    classes: Int64[np.ndarray, " m"],
+) -> Case:
+    """Which labelled classes are drawn, but too alike; ``classes`` are the indices of train's labels."""
+    logs, errors, kept, rare = [], [], [], []
+    for index in range(len(found.classes)):
+        own, real = generated[found.assigned == index], train[classes == index]
+        if len(real) < FEWEST:
+            rare.append(index)
+            continue
+        if len(own) < FEWEST:
+            continue  # a lost class, which is another question's
+        (fake, fake_error), (true, true_error) = _log_variance(own), _log_variance(real)
+        if not math.isfinite(true):
+            continue
+        logs.append(fake - true)
+        errors.append(math.hypot(fake_error, true_error))
+        kept.append(index)
+    values, spread = np.array(logs), np.maximum(np.array(errors), 1e-12)
+    with np.errstate(invalid="ignore"):
+        tails = np.where(np.isneginf(values), 0.0, ndtr((values - math.log(SPREAD_MARGIN)) / spread))
+    adjusted = holm(tails) if len(tails) else tails
+    ratios = {}
+    for index, value, error in zip(kept, values, spread, strict=True):
+        middle, low, high = (float(np.exp(value + side * _Z * error)) for side in (0, -1, 1))
+        ratios[index] = Estimate(
+            middle, max(high - middle, middle - low), level=0.95, method="delta method", bounds=(low, high)
+        )
+    return _collapse(
+        names={index: printable(label) for index, label in enumerate(found.classes)},
+        ratios=ratios,
+        p_values=dict(zip(kept, (float(p) for p in adjusted), strict=True)),
+        rare=rare,
+        n=found.n,
+        kind="class",
+        how="of the samples assigned to a class, beside that of its training samples",
+    )
+
+
+def _log_variance(points: Float64[np.ndarray, "n d"]) -> tuple[float, float]:
+    """Log of the total variance, and its standard error from the fourth moments."""
+    n = len(points)
+    squares = ((points - points.mean(axis=0)) ** 2).sum(axis=1)
+    total = float(squares.sum()) / (n - 1)
+    if total <= 0:
+        return -math.inf, 0.0
+    return math.log(total), float(squares.std(ddof=1)) / total / math.sqrt(n)
+
+
+def _collapse(
+    *,
+    names: dict[int, str],
+    ratios: dict[int, Estimate],
+    p_values: dict[int, float],
+    rare: list[int],
+    n: int,
+    kind: str,
+    how: str,
+) -> Case:
+    """The finding, whatever the modes are."""
+    p_value = min(p_values.values()) if p_values and n >= FEWEST else None
+    plural = "classes" if kind == "class" else "modes"
+
+    def conclude(level: float) -> Finding:
+        shrunk = [index for index, p in p_values.items() if p < level]
+        # The most suspicious one, or the narrowest if all are above suspicion.
+        worst = min(p_values, key=lambda index: (p_values[index], ratios[index].value)) if p_values else None
+        unknown = Estimate(1.0, math.inf, method="too few samples in every mode")
+        estimate = ratios[worst] if worst is not None else unknown
+        where = "" if worst is None else f", {kind} {names[worst]}"
+        if shrunk:
+            verdict = Verdict.FLAGGED
+            meaning = (
+                f"{plural.capitalize() if len(shrunk) > 1 else kind.capitalize()} "
+                f"{listed([names[index] for index in shrunk])} {'are' if len(shrunk) > 1 else 'is'} drawn, but with "
+                f"less than {SPREAD_MARGIN:g} of the variance they should have: their samples are too alike. Variance "
+                f"is that {how}. A truncated latent, a low temperature, or training too long against one "
+                "discriminator would do this; so would preprocessing that blurs one of the two sets."
+            )
+        elif p_value is None or 2 * len(rare) > len(names):
+            verdict = Verdict.INCONCLUSIVE
+            meaning = (
+                f"{n} samples put too few into most {plural} to tell half of the variance from all of it. Draw more."
+            )
+        else:
+            verdict = Verdict.CLEAR
+            meaning = (
+                f"No {kind} is significantly below {SPREAD_MARGIN:g} of the variance it should have. Variance is that "
+                f"{how}."
+            )
+            if rare:
+                meaning += f" Too rare to judge at this n: {listed([names[index] for index in rare])}."
+        return Finding(
+            name="partial collapse",
+            question=f"Is every {kind} that is drawn as wide as it should be?",
+            quantity=f"variance relative to what it should be{where}",
+            estimate=estimate,
+            null=1.0,
+            p_value=p_value,
+            verdict=verdict,
+            meaning=meaning,
+            evidence={
+                "margin": SPREAD_MARGIN,
+                "kind": kind,
+                "shrunk": [names[index] for index in shrunk],
+                "rare": [names[index] for index in rare],
+                "per_mode": [
+                    {"name": names[index], "ratio": ratios[index], "p_adjusted": p_values[index]} for index in ratios
+                ],
+            },
+        )
+
+    return Case(p_value, conclude)
+
+
+def told_apart(
+    *, generated: Float64[np.ndarray, "n d"], test: Float64[np.ndarray, "k d"], rng: np.random.Generator
+) -> Case:
+    """Whether a classifier can tell generated from held-out samples."""
+    n = min(len(generated), len(test))
+    if n < FEWEST:
+        return Case(None, lambda level: _untold(n))
+    picked = [
+        points[np.sort(rng.permutation(len(points))[:_LARGEST])] if len(points) > _LARGEST else points
+        for points in (generated, test)
+    ]
+    found = two_sample(generated=picked[0], test=picked[1], rng=rng, permutations=_PERMUTATIONS)
+    exact = found.p_value
+    scores = {_AUC: found.classifier, _NEIGHBORS: found.neighbors}
+    tails = {name: _tail(score) for name, score in scores.items()}
+    quantity = min(scores, key=lambda name: (tails[name], -scores[name].value))
+    seen = scores[quantity]
+    p_value = min(1.0, 2 * tails[quantity])
+
+    def conclude(level: float) -> Finding:
+        low, high = seen.interval
+        what = (
+            f"A kernel classifier picks the generated sample of two in {found.classifier.value:.1%} of the cases, and "
+            f"{found.neighbors.value:.1%} of all samples have a nearest other one of their own kind (generated or "
+            f"held out). Chance is 50 % for both; by the exact permutation test of both, p = {exact:.2g}."
+        )
+        if p_value < level and low > TOLD_MARGIN and exact < _ANY:
+            verdict = Verdict.FLAGGED
+            meaning = (
+                f"{what} More than {TOLD_MARGIN:.0%}, with confidence, is flagged. Anything that differs between the "
+                "files does this: artefacts of the generator, but also rounding, scaling, compression, or cropping of "
+                "one set only. Look at the samples that are recognised most easily."
+            )
+        elif high > TOLD_MARGIN and seen.error > _ROUGH:
+            verdict = Verdict.INCONCLUSIVE
+            meaning = f"{what} With {n} samples the error is too large to say more. Draw more samples."
+        else:
+            verdict = Verdict.CLEAR
+            sure = "is certain, but small" if exact < _ANY else "is compatible with none"
+            meaning = f"{what} The difference {sure}: flagged would be more than {TOLD_MARGIN:.0%}, with confidence."
+        return Finding(
+            name="two-sample",
+            question="Can the samples be told from held-out data?",
+            quantity=quantity,
+            estimate=seen,
+            null=0.5,
+            p_value=p_value,
+            verdict=verdict,
+            meaning=meaning,
+            evidence={
+                "margin": TOLD_MARGIN,
+                "exact_p_value": exact,
+                "classifier": found.classifier,
+                "neighbors": found.neighbors,
+                "looked_at": [len(points) for points in picked],
+            },
+        )
+
+    return Case(p_value, conclude)
+
+
+def _tail(score: Estimate) -> float:
+    """P(so high | at the margin)."""
+    spread = (score.value - score.interval[0]) / _Z
+    if spread > 0:
+        return float(ndtr((TOLD_MARGIN - score.value) / spread))
+    return float(score.value <= TOLD_MARGIN)
+
+
+def _untold(n: int) -> Finding:
+    return Finding(
+        name="two-sample",
+        question="Can the samples be told from held-out data?",
+        quantity=_AUC,
+        estimate=Estimate(0.5, 0.5, method="too few samples"),
+        null=0.5,
+        p_value=None,
+        verdict=Verdict.INCONCLUSIVE,
+        meaning=f"{n} samples are too few to train a classifier. Draw more samples.",
+    )
