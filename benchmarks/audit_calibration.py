@@ -56,7 +56,7 @@ class World:
 def world(name: str) -> World:
     """By name."""
     if name == "line":
-        return World(Mixture([Gaussian(m, s**2) for m, s in ((-4, 0.5), (0, 0.3), (3, 1.0))], [0.3, 0.3, 0.4]))
+        return World(Mixture([Gaussian(m, s**2) for m, s in ((-8, 0.5), (0, 0.3), (8, 1.0))], [0.3, 0.3, 0.4]))
     if name == "ring":
         angles = 2 * np.pi * np.arange(8) / 8
         return World(Mixture([Gaussian([np.cos(a), np.sin(a)], 0.05**2 * np.eye(2)) for a in angles]))

@@ -2,7 +2,8 @@ r"""The audit: everything that can be asked of a generator's samples, under one 
 
 What is asked depends on what is given. Always: *distribution* and *memorization*. With ``test``: *two-sample*. With
 ``modes``: *mode loss*, *fidelity* and *partial collapse*. With ``labels`` of the training data: *class loss* and
-*partial collapse*. A question that was not asked is not a finding.
+*partial collapse*. With neither, and 200 samples: *mode loss* by regions of the data. A question that was not asked is
+not a finding.
 
 **Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` and
 ``evaluation.more_questions`` state the hypotheses and their margins), the chance that this audit flags anything is at
@@ -187,7 +188,7 @@ def audit(
     >>> train, test, fresh = rng.normal(size=(3, 500, 2))
     >>> report = audit(generated=fresh, train=train, test=test, rng=rng)
     >>> str(report.verdict), [finding.name for finding in report.findings]
-    ('clear', ['distribution', 'two-sample', 'memorization'])
+    ('clear', ['mode loss', 'distribution', 'two-sample', 'memorization'])
     """
     rng = as_generator(rng, "rng=")
     seed = _seed_of(rng)
@@ -216,6 +217,10 @@ def audit(
             questions.class_loss(found),
             more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
         ]
+    if law is None and names is None:
+        steps.next("regions")
+        regions = more_questions.lost_regions(generated=fakes, train=reals, test=held_out, rng=rng)
+        cases += [] if regions is None else [regions]
     steps.next("distribution")
     moments = Moments.of(fakes, fingerprint=made)
     reference = Moments.of(reals, fingerprint=made) if settings.reference is None else settings.reference

@@ -66,8 +66,25 @@ def illustrate(report: AuditReport, finding: Finding) -> list[Picture]:
 
 
 def _of_modes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
+    if "regions" in finding.evidence:
+        yield from _of_regions(report, finding)
+        return
     records = finding.evidence["per_mode"]
     yield _shares(records, ("missing", "starved"), "mode")
+
+
+def _of_regions(report: AuditReport, finding: Finding) -> Iterator[Picture]:
+    rows = [(region["name"], row) for region in finding.evidence["regions"] for row in region["examples"][:2]]
+    train = report.material.train
+    if rows and train.kind == "images":
+        chosen = rows[: 2 * _COLUMNS]
+        captions = [f"region {name}" for name, _ in chosen]
+        grid = sample_grid(train.array[[row for _, row in chosen]], _COLUMNS, captions=captions)
+        yield Picture(
+            "what is missing: training samples of the regions left out",
+            "a grid of training images of the missing regions",
+            to_data_uri(grid, "png"),
+        )
 
 
 def _of_classes(report: AuditReport, finding: Finding) -> Iterator[Picture]:

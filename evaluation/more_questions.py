@@ -1,9 +1,11 @@
-r"""Two more questions of an audit: modes that are hit but shrunk, and whether samples can be told from held-out data.
+r"""More questions of an audit: shrunk modes, lost regions, and whether samples can be told from held-out data.
 
 * *partial collapse*: no mode (or class) is narrower than half of what it should be, in variance. Known modes are judged
   by their high-quality samples, the cut-off allowed for (``evaluation.mode_shapes``). Of a labelled class, the variance
   of the samples assigned to it is compared with that of its training samples, by a normal test on the logarithm of the
   ratio. p is the least of the Holm-adjusted ones.
+* *mode loss* without known modes: no bin of the data (k-means on half of train) has less than half of its share, by
+  exact tests against the other half and the held-out data, Holm over the bins.
 * *two-sample*: a classifier asked to pick the generated one of two samples, one generated and one held out, is right in
   at most 80 % of the cases (AUC, cross-fitted), and at most 80 % of all samples have a nearest other sample of their
   own kind; both are ½ for a perfect generator. p is twice the smaller of two normal ones, from the standard errors;
@@ -28,9 +30,10 @@ from evaluation.intervals import holm
 from evaluation.labelled import LabelledModes
 from evaluation.modes import ModeCoverage
 from evaluation.two_sample import two_sample
+from evaluation.unknown_modes import BinRecord, UnknownModes, unknown_modes
 from evaluation.verdict import Verdict
 
-__all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "mode_collapse", "told_apart"]
+__all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "lost_regions", "mode_collapse", "told_apart"]
 
 SPREAD_MARGIN = 0.5
 TOLD_MARGIN = 0.8
@@ -39,6 +42,7 @@ _Z = 1.959963984540054
 # Degrees of freedom below which half the variance of a mode is not told from all of it.
 _FEWEST_FREEDOMS = 12
 _PERMUTATIONS = 199
+_FEWEST_TO_BIN = 200
 # Level of the exact test of any difference, and the half-width above which a score says nothing.
 _ANY = 0.05
 _ROUGH = 0.15
@@ -183,6 +187,73 @@ def _collapse(
         )
 
     return Case(p_value, conclude)
+
+
+def lost_regions(
+    *,
+    generated: Float64[np.ndarray, "n d"],
+    train: Float64[np.ndarray, "m d"],
+    test: Float64[np.ndarray, "k d"] | None,
+    rng: np.random.Generator,
+) -> Case | None:
+    """Which regions of the data are left out; None where train is too small to be cut into bins."""
+    if len(train) < _FEWEST_TO_BIN or len(generated) < _FEWEST_TO_BIN:
+        return None
+    found = unknown_modes(generated=generated, train=train, test=test, rng=rng)
+
+    def conclude(level: float) -> Finding:
+        lost = [record for record in (*found.missing, *found.starved) if record.p_adjusted < level]
+        verdict, meaning = _region_answer(found, lost)
+        return Finding(
+            name="mode loss",
+            question="Does the generator reach every region of the data?",
+            quantity=f"regions with their share, of {found.bins}",
+            estimate=Estimate(
+                float(found.bins - len(lost)),
+                0.0,
+                method="bins of k-means on half of train, less those shown to have too few samples",
+                n=found.n,
+            ),
+            null=float(found.bins),
+            p_value=found.p_value,
+            verdict=verdict,
+            meaning=meaning,
+            evidence={
+                "bins": found.bins,
+                "ndb": found.ndb.different,
+                "ndb_null": found.ndb.null,
+                "jsd": found.ndb.jsd,
+                "power": [str(row) for row in found.power],
+                "regions": [
+                    {
+                        "name": str(record.index),
+                        "hits": record.hits,
+                        "expected": record.expected,
+                        "ratio": record.ratio,
+                        "p_adjusted": record.p_adjusted,
+                        "examples": list(record.examples),
+                    }
+                    for record in lost
+                ],
+            },
+        )
+
+    return Case(found.p_value, conclude)
+
+
+def _region_answer(found: UnknownModes, lost: list[BinRecord]) -> tuple[Verdict, str]:
+    missed = f"What this audit could have missed: {'; '.join(str(row) for row in found.power)}."
+    if lost:
+        rows = ", ".join(str(record.examples[0]) for record in lost[:6] if record.examples)
+        return Verdict.FLAGGED, (
+            f"{len(lost)} of {found.bins} regions get less than {SPREAD_MARGIN:g} of their share: look at training "
+            f"rows {rows}{' and others' if len(lost) > 6 else ''}, from the middle of one such region each. Samples so "
+            "distorted that they fall elsewhere would look the same. "
+            f"{missed}"
+        )
+    if all(math.isinf(row.loss) for row in found.power):
+        return Verdict.INCONCLUSIVE, f"{found.n} samples would not show the complete loss of a region. {missed}"
+    return Verdict.CLEAR, f"No region has significantly less than {SPREAD_MARGIN:g} of its share. {missed}"
 
 
 def told_apart(

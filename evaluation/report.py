@@ -194,7 +194,19 @@ def _finding_lines(finding: Finding) -> list[str]:
 def _table(finding: Finding) -> dict[str, Any] | None:
     """The rows worth reading: what is lost, or what looks copied."""
     evidence = finding.evidence
-    if finding.name == "mode loss":
+    if "regions" in evidence:
+        head = ["region", "samples", "expected", "share, of its due", "training rows in it"]
+        rows = [
+            [
+                r["name"],
+                str(r["hits"]),
+                short(r["expected"]),
+                number(r["ratio"]),
+                ", ".join(str(row) for row in r["examples"][:4]),
+            ]
+            for r in evidence["regions"]
+        ]
+    elif finding.name == "mode loss":
         records = [record for record in evidence["per_mode"] if record["status"] != "reached"]
         head = ["mode", "at", "status", "hits", "expected", "share", "fair"]
         rows = [

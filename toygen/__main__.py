@@ -1,7 +1,8 @@
 """``python -m toygen TARGET``: train an ensemble of GANs on a known target and leave everything an audit needs.
 
 What it writes can be audited at once: ``mintmark OUT/generated.npz --train OUT/train.npz --test OUT/test.npz
---modes OUT/modes.npz``. Exit status: 0 done, 1 every member diverged (nothing but the history is written), 2 misuse.
+--modes OUT/modes.npz`` (a target without Gaussian modes has no modes file). Exit status: 0 done, 1 every member
+diverged (nothing but the history is written), 2 misuse.
 """
 
 from __future__ import annotations
@@ -16,18 +17,30 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from divergences import Gaussian, InputError, Mixture
+from divergences import Gaussian, InputError, Mixture, sliced_wasserstein
 from divergences.checks import as_count
 from divergences.distributions import parts_of
 from evaluation.files import write_atomically
 from evaluation.intervals import clopper_pearson
-from evaluation.modes import ModeCoverage, mode_coverage
+from evaluation.modes import mode_coverage
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import recipe_for
 from toygen.runs import GanEnsemble, GanRun, Progress
 from toygen.targets import TARGETS, target_by_name
 
+_FILES = (
+    "generated.npz",
+    "generated-all.npz",
+    "train.npz",
+    "test.npz",
+    "modes.npz",
+    "sampler.npz",
+    "history.npz",
+    "contact-sheet.png",
+)
+# Points of each member that are compared with held-out ones where there are no modes to count.
+_COMPARED = 2000
 _DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
 
 
@@ -39,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class _Data:
-    target: Mixture
+    target: Any
     train: np.ndarray
     test: np.ndarray
     rng: np.random.Generator
@@ -56,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="toygen", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument(
+        "target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or a law of scipy.stats: scipy:gamma:2.0"
+    )
     parser.add_argument("--objective", default="non_saturating", metavar="NAME", help=", ".join(OBJECTIVES))
     parser.add_argument("--penalty", metavar="NAME", help=f"{', '.join(PENALTIES)}; default: the objective's usual one")
     parser.add_argument("--members", type=int, default=8, metavar="K", help="how many GANs (default 8)")
@@ -101,18 +116,33 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 1
     clouds = ensemble.sample(options.samples, data.rng)
-    coverages = [mode_coverage(generated=cloud, modes=data.target) for cloud in clouds]
-    _write(options.out, data, ensemble, clouds)
-    _write_sheet(options.out, options.target, data.target, ensemble, clouds)
+    modes = _modes(data.target)
+    _write(options.out, data, modes, ensemble, clouds)
+    if data.train.shape[1] <= 2:
+        _write_sheet(options.out, options.target, modes, ensemble, clouds)
     seconds = time.monotonic() - start
     print(f"{options.target}: {recipe.objective}, penalty {recipe.penalty}, {options.steps} steps, {seconds:.0f} s")
-    print(_summary(ensemble, coverages))
-    print(f"written to {options.out}: generated.npz (member {ensemble.members[ensemble.healthy[0]]}), "
-          "generated-all.npz, train.npz, test.npz, modes.npz, sampler.npz, history.npz, contact-sheet.png")  # fmt: skip
+    print(_distances(data, clouds) if modes is None else _coverage(ensemble, modes, clouds))
+    lost = [str(ensemble.members[place]) for place in np.flatnonzero(ensemble.diverged)]
+    if lost:
+        print(f"diverged: member{'s' if len(lost) > 1 else ''} {', '.join(lost)}; not sampled")
+    written = [name for name in _FILES if (options.out / name).exists()]
+    print(f"written to {options.out}: {', '.join(written)} (generated.npz: member "
+          f"{ensemble.members[ensemble.healthy[0]]})")  # fmt: skip
     return 0
 
 
-def _draw(target: Mixture, size: int, seed: int) -> _Data:
+def _modes(target: Any) -> Mixture | None:
+    """The target as a mixture of Gaussians, or None if it is none: then there are no modes to count."""
+    if not hasattr(target, "log_prob"):
+        return None
+    weights, parts = parts_of(target)
+    if not all(isinstance(part, Gaussian) for part in parts):
+        return None
+    return target if isinstance(target, Mixture) else Mixture(parts, weights)
+
+
+def _draw(target: Any, size: int, seed: int) -> _Data:
     seed = as_count(seed, "--seed", minimum=0)
     own = np.random.SeedSequence(seed, spawn_key=(_DRAW_KEY,)).spawn(3)
     train_rng, test_rng, rng = (np.random.default_rng(sequence) for sequence in own)
@@ -133,18 +163,20 @@ def _show(progress: Progress, start: float) -> None:
     print(f"{line:<50}", end="", file=sys.stderr, flush=True)
 
 
-def _write(folder: Path, data: _Data, ensemble: GanEnsemble, clouds: np.ndarray) -> None:
+def _write(folder: Path, data: _Data, modes: Mixture | None, ensemble: GanEnsemble, clouds: np.ndarray) -> None:
     first = ensemble.healthy[0]
-    weights, parts = parts_of(data.target)
-    modes = [part for part in parts if isinstance(part, Gaussian)]
     _save(folder / "train.npz", samples=data.train)
     _save(folder / "test.npz", samples=data.test)
-    _save(
-        folder / "modes.npz",
-        means=np.stack([mode.mean for mode in modes]),
-        covariances=np.stack([mode.cov for mode in modes]),
-        weights=np.asarray(weights),
-    )
+    (folder / "modes.npz").unlink(missing_ok=True)  # of an earlier run with another target
+    if modes is not None:
+        weights, parts = parts_of(modes)
+        laws = [part for part in parts if isinstance(part, Gaussian)]
+        _save(
+            folder / "modes.npz",
+            means=np.stack([law.mean for law in laws]),
+            covariances=np.stack([law.cov for law in laws]),
+            weights=np.asarray(weights),
+        )
     ensemble.sampler(first).save(folder / "sampler.npz")
     _save(folder / "generated.npz", samples=clouds[0])
     healthy = np.array([ensemble.members[place] for place in ensemble.healthy])
@@ -155,37 +187,50 @@ def _save(path: Path, **arrays: Any) -> None:
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _write_sheet(folder: Path, name: str, target: Mixture, ensemble: GanEnsemble, clouds: np.ndarray) -> None:
+def _write_sheet(folder: Path, name: str, modes: Mixture | None, ensemble: GanEnsemble, clouds: np.ndarray) -> None:
     from evaluation.pictures import contact_sheet, save
 
     places = dict(zip(ensemble.healthy, clouds, strict=True))
-    lost = np.empty((0, target.dim))
+    lost = np.empty((0, clouds.shape[2]))
     panels = [
         (f"member {member}" + ("" if place in places else ": diverged"), places.get(place, lost))
         for place, member in enumerate(ensemble.members)
     ]
     title = f"{name}: {ensemble.recipe.objective}, penalty {ensemble.recipe.penalty}"
-    save(contact_sheet(panels, modes=target, title=title), folder / "contact-sheet.png")
+    save(contact_sheet(panels, modes=modes, title=title), folder / "contact-sheet.png")
 
 
-def _summary(ensemble: GanEnsemble, coverages: list[ModeCoverage]) -> str:
+def _coverage(ensemble: GanEnsemble, modes: Mixture, clouds: np.ndarray) -> str:
+    coverages = [mode_coverage(generated=cloud, modes=modes) for cloud in clouds]
     members, total = len(ensemble.members), coverages[0].total
     # A member that diverged covers nothing: it counts among the trials, never among the successes.
     complete = sum(coverage.captured == total for coverage in coverages)
     share = clopper_pearson(complete, members)
     low, high = share.interval
     shares = sorted(coverage.high_quality.value for coverage in coverages)
-    lines = [
-        f"{complete} of {members} members cover all {total} modes: {share.value:.2f}, 95 % interval "
-        f"[{low:.2f}, {high:.2f}] (Clopper-Pearson)",
-        "modes captured: " + " ".join(str(coverage.captured) for coverage in coverages),
-        f"high-quality share: {np.median(shares):.3f} (median; {shares[0]:.3f} to {shares[-1]:.3f}); "
-        f"a perfect generator scores {coverages[0].high_quality_null:.3f}",
-    ]
-    lost = [str(ensemble.members[place]) for place in np.flatnonzero(ensemble.diverged)]
-    if lost:
-        lines.append(f"diverged: member{'s' if len(lost) > 1 else ''} {', '.join(lost)}; not sampled")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"{complete} of {members} members cover all {total} modes: {share.value:.2f}, 95 % interval "
+            f"[{low:.2f}, {high:.2f}] (Clopper-Pearson)",
+            "modes captured: " + " ".join(str(coverage.captured) for coverage in coverages),
+            f"high-quality share: {np.median(shares):.3f} (median; {shares[0]:.3f} to {shares[-1]:.3f}); "
+            f"a perfect generator scores {coverages[0].high_quality_null:.3f}",
+        ]
+    )
+
+
+def _distances(data: _Data, clouds: np.ndarray) -> str:
+    """Sliced distances of the members to held-out data, beside that of as many training points."""
+    n = min(_COMPARED, len(data.test), clouds.shape[1])
+    test = data.test[:n]
+    scores = [sliced_wasserstein(cloud[:n], test, rng=np.random.default_rng(0), permutations=1) for cloud in clouds]
+    real = sliced_wasserstein(data.train[:n], test, rng=np.random.default_rng(0), permutations=1)
+    return "\n".join(
+        [
+            f"sliced W1 to {n} held-out points, by member: " + " ".join(f"{score.raw:.3g}" for score in scores),
+            f"as many training points score {real.raw:.3g}, which is what a perfect generator would",
+        ]
+    )
 
 
 if __name__ == "__main__":

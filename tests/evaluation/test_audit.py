@@ -183,8 +183,8 @@ def test_train_passed_as_generated_is_said(grid):
 def test_findings_can_be_asked_for_by_name(grid):
     train, test, fresh = grid
     report = audit(generated=fresh, train=train, test=test, rng=rng())
-    with pytest.raises(KeyError, match="this audit asked distribution, two-sample, memorization"):
-        report["mode loss"]
+    with pytest.raises(KeyError, match="this audit asked mode loss, distribution, two-sample, memorization"):
+        report["fidelity"]
 
 
 def test_features_are_chosen_and_reported(digits):
@@ -352,3 +352,15 @@ def test_settings():
         AuditSettings(alpha=0.0)
     with pytest.raises(InputError, match="reference="):
         AuditSettings(reference=test)
+
+
+def test_regions_are_lost_without_anybody_naming_modes(digits, tmp_path):
+    train, labels, test, _, _ = digits
+    kept = train[labels != 1]
+    noise = rng(2).integers(-8, 9, kept.shape)
+    generated = np.clip(kept.astype(int) + noise, 0, 255).astype(np.uint8)
+    finding = audit(generated=generated, train=train, test=test, rng=rng())["mode loss"]
+    assert finding.verdict is Verdict.FLAGGED
+    rows = [row for region in finding.evidence["regions"] for row in region["examples"][:3]]
+    assert np.mean(labels[rows] == 1) > 0.9
+    assert "could have missed" in finding.meaning

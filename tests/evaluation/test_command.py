@@ -268,8 +268,8 @@ def test_what_decides_the_exit_status(tmp_path, capsys):
     same = [paths["test"], "--train", paths["train"], "--quiet"]
     assert main(same) == 3
     assert main([*same, "--fail-on", "flagged"]) == 0
-    assert main([*same, "--fail-on", "mode loss"]) == 2
-    assert "this audit asked distribution, memorization" in capsys.readouterr().err
+    assert main([*same, "--fail-on", "fidelity"]) == 2
+    assert "this audit asked mode loss, distribution, memorization" in capsys.readouterr().err
     # A stricter rate is in the protocol.
     assert main([*told, "--alpha", "0.001", "--json", str(tmp_path / "r.json")]) == 1
     assert json.loads((tmp_path / "r.json").read_text())["protocol"]["alpha"] == 0.001

@@ -344,3 +344,14 @@ def test_fewer_samples_still_cover(law, name, d, n):
 def test_bad_input(call, word):
     with pytest.raises(InputError, match=word):
         call()
+
+
+def test_classes_that_alternate_with_the_rows_are_halved_fairly():
+    rng = np.random.default_rng(0)
+    centers = 4.0 * np.eye(3)
+    reference = centers[np.arange(900) % 3] + rng.normal(size=(900, 3))
+    generated = centers[np.arange(900) % 2] + rng.normal(size=(900, 3))
+    found = fid(generated=generated, reference=reference)
+    assert found.value == pytest.approx(found.raw, rel=0.1)
+    shuffled = fid(generated=rng.permutation(generated), reference=rng.permutation(reference))
+    assert found.agrees(shuffled)

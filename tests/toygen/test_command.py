@@ -131,3 +131,13 @@ def test_it_runs_as_a_module():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("toygen: error: target must be one of")
+
+
+@pytest.mark.parametrize("target", ["checkerboard", "two_moons", "parallel_lines", "scipy:gamma:2.0"])
+def test_targets_without_gaussian_modes(tmp_path, capsys, target):
+    (tmp_path / "modes.npz").write_bytes(b"of an earlier run")
+    assert main([target, "--members", "2", "--out", str(tmp_path), *FAST]) == 0
+    told = capsys.readouterr().out
+    assert "sliced W1 to 100 held-out points, by member:" in told
+    assert "as many training points score" in told
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"modes.npz"}
