@@ -7,7 +7,7 @@ r"""More questions of an audit: shrunk modes, lost regions, and whether samples 
 * *mode loss* without known modes: no bin of the data (k-means on half of train) has less than half of its share, by
   exact tests against the other half and the held-out data, Holm over the bins.
 * *two-sample*: a classifier asked to pick the generated one of two samples, one generated and one held out, is right in
-  at most 80 % of the cases (AUC, cross-fitted), and at most 80 % of all samples have a nearest other sample of their
+  at most 90 % of the cases (AUC, cross-fitted), and at most 90 % of all samples have a nearest other sample of their
   own kind; both are ½ for a perfect generator. p is twice the smaller of two normal ones, from the standard errors;
   flagged only if the exact permutation test says as well that there is any difference. A difference that is certain but
   smaller is reported, not flagged. It needs held-out data: a copier of the training data could not be told from *them*.
@@ -36,7 +36,7 @@ from evaluation.verdict import Verdict
 __all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "lost_regions", "mode_collapse", "told_apart"]
 
 SPREAD_MARGIN = 0.5
-TOLD_MARGIN = 0.8
+TOLD_MARGIN = 0.9
 FEWEST = 10
 _Z = 1.959963984540054
 # Degrees of freedom below which half the variance of a mode is not told from all of it.

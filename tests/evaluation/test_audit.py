@@ -316,7 +316,7 @@ def test_what_moments_do_not_see_the_classifier_does():
     # The same mean and covariance, another shape: only the two-sample finding can tell.
     draw = rng(3)
     train, test = draw.normal(size=(2, 800, 2))
-    corners = draw.choice([-1.0, 1.0], size=(800, 2)) + 0.1 * draw.normal(size=(800, 2))
+    corners = draw.choice([-1.0, 1.0], size=(800, 2)) + 0.02 * draw.normal(size=(800, 2))
     report = audit(generated=corners, train=train, test=test, rng=draw)
     assert report["distribution"].verdict is Verdict.CLEAR
     finding = report["two-sample"]
