@@ -8,7 +8,7 @@ OUT ?= demo
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint figures bench clean
+.PHONY: demo test slow lint figures bench calibrate clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -35,7 +35,11 @@ figures: $(VENV)/.installed
 	$(BIN)/python -m figures --out figures-out
 
 bench: $(VENV)/.installed
-	$(BIN)/python -W ignore benchmarks/transport_and_quadrature.py
+	@for name in transport_and_quadrature neighbors_and_manifold frechet_and_kernel; do \
+		echo "== $$name"; $(BIN)/python -W ignore benchmarks/$$name.py || exit 1; done
+
+calibrate: $(VENV)/.installed
+	$(BIN)/python benchmarks/audit_calibration.py
 
 clean:
 	rm -rf $(VENV) demo figures-out .pytest_cache .mypy_cache .ruff_cache
