@@ -129,6 +129,7 @@ def compare(*, a: Any, b: Any, train: Any, test: Any = None, features: Any = Non
     Raises:
         InputError: NaN, fewer than two samples, or sets that do not go together.
 
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> train, close, far = rng.normal(size=(3, 2000, 2))
     >>> found = compare(a=close, b=far + 0.3, train=train)
