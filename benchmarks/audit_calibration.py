@@ -35,8 +35,14 @@ N = 1000
 class World:
     """A law whose parts are its modes, and whether the audit is told of them as modes or as labels."""
 
-    law: Mixture
+    parts: list[Gaussian]
+    weights: tuple[float, ...] | None = None
     labelled: bool = False
+
+    @property
+    def law(self) -> Mixture:
+        """All parts together."""
+        return Mixture(self.parts, self.weights)
 
     def draw(
         self, n: int, rng: np.random.Generator, weights: np.ndarray | None = None
@@ -46,7 +52,7 @@ class World:
         part = rng.choice(len(shares), size=n, p=shares)
         noise = rng.standard_normal((n, self.law.dim))
         points = np.empty_like(noise)
-        for k, leaf in enumerate(self.law.components):
+        for k, leaf in enumerate(self.parts):
             own = part == k
             points[own] = leaf.mean + noise[own] @ leaf.cholesky.T
         return points, part
@@ -56,21 +62,19 @@ class World:
 def world(name: str) -> World:
     """By name."""
     if name == "line":
-        return World(Mixture([Gaussian(m, s**2) for m, s in ((-8, 0.5), (0, 0.3), (8, 1.0))], [0.3, 0.3, 0.4]))
+        return World([Gaussian(m, s**2) for m, s in ((-8, 0.5), (0, 0.3), (8, 1.0))], (0.3, 0.3, 0.4))
     if name == "ring":
         angles = 2 * np.pi * np.arange(8) / 8
-        return World(Mixture([Gaussian([np.cos(a), np.sin(a)], 0.05**2 * np.eye(2)) for a in angles]))
+        return World([Gaussian([np.cos(a), np.sin(a)], 0.05**2 * np.eye(2)) for a in angles])
     if name == "grid":
-        return World(
-            Mixture([Gaussian([2.0 * i, 2.0 * j], 0.05**2 * np.eye(2)) for i in range(-2, 3) for j in range(-2, 3)])
-        )
+        return World([Gaussian([2.0 * i, 2.0 * j], 0.05**2 * np.eye(2)) for i in range(-2, 3) for j in range(-2, 3)])
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     classes = [digits.data[digits.target == k] / 16 for k in range(10)]
     # Shrunk towards a sphere: a class has fewer images than its covariance has entries.
     laws = [Gaussian(x.mean(axis=0), 0.9 * np.cov(x.T) + 0.1 * np.cov(x.T).trace() / 64 * np.eye(64)) for x in classes]
-    return World(Mixture(laws), labelled=True)
+    return World(laws, labelled=True)
 
 
 def perfect(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +99,7 @@ def imbalanced(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.n
 def shrunk(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Every mode is there, at a third of its width."""
     points, part = kind.draw(N, rng)
-    means = np.stack([leaf.mean for leaf in kind.law.components])
+    means = np.stack([leaf.mean for leaf in kind.parts])
     return means[part] + (points - means[part]) / 3
 
 
@@ -113,7 +117,7 @@ def copies(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def noisy(kind: World, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Noise is added, three times as wide as a mode."""
     points, part = kind.draw(N, rng)
-    width = np.array([np.sqrt(np.trace(leaf.cov) / kind.law.dim) for leaf in kind.law.components])
+    width = np.array([np.sqrt(np.trace(leaf.cov) / kind.law.dim) for leaf in kind.parts])
     return points + 3 * width[part][:, None] * rng.standard_normal(points.shape)
 
 
