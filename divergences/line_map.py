@@ -40,6 +40,7 @@ _MAX_CELLS = 100_000
 _FIT = 16.0  # multiples of the rounding of g that a polynomial may be off
 _EXTENSIONS = 30
 _SLOW = 1e-3
+_SAME = 1e-9  # of half a cell, within which two places are one
 _NOISY_LEVEL = 4
 
 
@@ -197,7 +198,10 @@ class LineMap:
         values = self._g(z.ravel()).reshape(z.shape)
         finite = np.asarray(np.isfinite(values).all(axis=1))
         values = np.where(finite[:, None], values, 0.0)
-        coefficients = values[:, : _DEGREE + 1] @ _TO_COEFFICIENTS.T
+        # From the deviations: a constant must leave exact zeros whatever order the product is summed in.
+        base = values[:, :1]
+        coefficients = (values[:, : _DEGREE + 1] - base) @ _TO_COEFFICIENTS.T
+        coefficients[:, :1] += base
         scale = np.maximum(np.abs(values).max(axis=1), self._floor)
         # A node is only known to an ulp: where z is large against the cell, that moves g too.
         swing = values.max(axis=1) - values.min(axis=1)
@@ -283,7 +287,10 @@ class LineMap:
         index = np.searchsorted(cells.low, self.bends, side="right") - 1
         known = (index >= 0) & (self.bends < (cells.high[-1] if len(cells.high) else -np.inf))
         index, bends = index[known], self.bends[known]
-        t = (2 * bends - cells.low[index] - cells.high[index]) / (cells.high - cells.low)[index]
+        low, high = cells.low[index], cells.high[index]
+        t = (2 * bends - low - high) / (high - low)
+        # Rounding moves a bend at a cell's end off it, and it must not count as another.
+        bends = np.where(t < -1 + _SAME, low, np.where(t > 1 - _SAME, high, bends))
         slope = _clenshaw(cells.coefficients[index], np.clip(t, -1, 1))[1]
         found.append(bends[np.abs(slope) < _SLOW * swing[index]])
         return np.unique(np.concatenate(found))

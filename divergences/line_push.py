@@ -180,8 +180,9 @@ class LinePushforward:
         query = found.query[row]
         mine, other = mine[query], np.abs(found.z[row, None] - critical.place).argmin(axis=1)
         level = np.abs(points[query] - critical.height[other]) <= critical.blur[other]
-        both = critical.turns[other] & critical.turns[mine]
-        ratio = np.where(both, np.sqrt(critical.bend[other] / critical.bend[mine]), np.nan)
+        both = critical.turns[other] & critical.turns[mine] & (critical.bend[mine] > 0)
+        ratio = np.full(len(mine), np.nan)
+        ratio[both] = np.sqrt(critical.bend[other[both]] / critical.bend[mine[both]])
         exact = here[query] * np.where(other == mine, 1.0, ratio)
         usable = level & np.isfinite(exact) & (exact > 0)
         slope[row[usable]] = exact[usable]

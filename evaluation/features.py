@@ -32,7 +32,7 @@ from divergences import InputError
 from divergences.checks import as_array, as_count, as_points
 from evaluation.callables import import_callable, names_callable
 from evaluation.resize import RESIZE_MODES
-from evaluation.rows import Transform, as_rows, finite, same_rows, steady, train_digest, versions
+from evaluation.rows import Transform, as_rows, finite, rowwise_product, same_rows, train_digest, versions
 
 __all__ = ["Features", "features", "fingerprint"]
 
@@ -327,8 +327,7 @@ class _Projected:
     fingerprint: dict[str, Any]
 
     def __call__(self, array: Any, name: str = "array") -> Float64[np.ndarray, "n k"]:
-        points = (self.flatten(array, name) - self.center) @ self.matrix
-        return steady(points, float(np.abs(self.center).max()))
+        return rowwise_product(self.flatten(array, name) - self.center, self.matrix)
 
 
 def _flattener_of(train: Any) -> _Flattener:

@@ -44,9 +44,10 @@ def trained(seeds, *, steps=30, penalty=penalties.r1_r2, poison=None):
 
 
 def test_a_member_is_bitwise_the_same_in_any_company_and_place():
-    first = trained([7, 1, 2, 3])
-    second = trained([4, 5, 7, 6])
-    assert torch.equal(first[0], second[2])
+    # 32 members fill the widest registers, so that no member falls into the scalar remainder of a vector loop.
+    first = trained([7, *range(100, 131)])
+    second = trained([*range(200, 217), 7, *range(300, 314)])
+    assert torch.equal(first[0], second[17])
     assert not torch.equal(first[0], second[0])
 
 
