@@ -5,8 +5,6 @@ Every package gets the same features. Those that are not installed are skipped, 
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import time
 import tracemalloc
@@ -18,6 +16,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import numpy as np
+import rivals
 import scipy.linalg
 
 from evaluation import Moments, fid, kid
@@ -38,20 +37,10 @@ def measured(call: Callable[[], Any]) -> tuple[Any, float, float]:
 def package(name: str) -> Any:
     """The module, or None, which is said."""
     try:
-        import torch
-
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operation in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):
-                library.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)
-        return importlib.import_module(name)
+        return rivals.load(name)
     except (ImportError, RuntimeError) as error:
         print(f"  {name:<44} skipped: {error}")
         return None
-
-
-_kept: list[Any] = []
 
 
 def line(what: str, value: float, seconds: float, peak: float, ours: tuple[float, float]) -> None:

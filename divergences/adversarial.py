@@ -139,10 +139,7 @@ def gan_value(
     >>> gan_value(optimal_logit(p, q), p, q).agrees(2 * float(jsd(p, q)) - np.log(4.0))
     True
     """
-    rules = CONVENTIONS[one_of(convention, "convention", list(CONVENTIONS))]
-    if not callable(logit):
-        raise InputError(f"logit must be a function from x (n, d) to (n,); it is {type(logit).__name__}.")
-    p, q = pair_of(p, q)
+    rules, p, q = _game(logit, p, q, convention)
     estimate = expect(
         (rules.scale, _LogSigmoid(logit, rules.sign, (p, q)), p),
         (rules.scale, _LogSigmoid(logit, -rules.sign, (p, q)), q),
@@ -177,16 +174,21 @@ def gan_regret(
     >>> print(gan_regret(lambda x: 0 * x[:, 0], p, q))  # D = ½: V* − V = 2·JSD
     0.673662 ± ...
     """
-    rules = CONVENTIONS[one_of(convention, "convention", list(CONVENTIONS))]
-    if not callable(logit):
-        raise InputError(f"logit must be a function from x (n, d) to (n,); it is {type(logit).__name__}.")
-    p, q = pair_of(p, q)
+    rules, p, q = _game(logit, p, q, convention)
     shortfall = _Shortfall(logit, rules.sign, (p, q))
     estimate = expect((rules.scale, shortfall, p), (rules.scale, shortfall, q))
     if np.isinf(estimate.value):
         return replace(estimate, note="D is certain and wrong on a set of positive mass")
     # Sampling or rounding may step below 0 by less than the error; the truth cannot.
     return replace(estimate, value=max(estimate.value, 0.0))
+
+
+def _game(logit: Any, p: Any, q: Any, convention: str) -> tuple[Convention, Distribution, Distribution]:
+    """What both quantities are asked with, checked."""
+    rules = CONVENTIONS[one_of(convention, "convention", list(CONVENTIONS))]
+    if not callable(logit):
+        raise InputError(f"logit must be a function from x (n, d) to (n,); it is {type(logit).__name__}.")
+    return rules, *pair_of(p, q)
 
 
 @dataclass(frozen=True)

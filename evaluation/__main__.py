@@ -6,7 +6,6 @@ Exit status: 0 clear, 1 flagged, 3 inconclusive, 2 for misuse or unreadable inpu
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,10 +15,11 @@ from evaluation.command import (
     add_feature_options,
     bar,
     check_outputs,
-    complain,
     features_of,
     let_find_modules,
     rate,
+    read_data,
+    run,
     say,
     seed_number,
 )
@@ -61,21 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return compare_main(words[1:])
     arguments = _parser().parse_args(words)
-    try:
-        report = _audited(arguments)
-        status = _exit_status(report, arguments.fail_on)
-        _deliver(report, arguments)
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone (mintmark ... | head): that is its right, and no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status
-    except Misuse as error:
-        complain(f"error: {error}")
-        return 2
-    return status
+    return run(
+        lambda: _audited(arguments),
+        lambda report: _deliver(report, arguments),
+        lambda report: _exit_status(report, arguments.fail_on),
+    )
 
 
 def _exit_status(report: AuditReport, fail_on: str) -> int:
@@ -153,38 +143,30 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
 
     import numpy as np
 
-    from divergences.errors import InputError
     from evaluation.audit import AuditSettings, audit
     from evaluation.moments import Moments
-    from evaluation.samples import is_sampler, load_labels, load_modes, load_samples
+    from evaluation.samples import is_sampler, load_modes, load_samples
 
     let_find_modules(arguments.generated, arguments.features)
     rng = np.random.default_rng(arguments.seed)
-    try:
-        train = load_samples(arguments.train)
-        test = None if arguments.test is None else load_samples(arguments.test)
-        labels = None if arguments.train_labels is None else load_labels(arguments.train_labels)
-        n = arguments.n
-        if n is None and is_sampler(arguments.generated):
-            n = len(train if test is None else test)
-        return audit(
-            generated=load_samples(arguments.generated, n=n, rng=rng),
-            train=train,
-            test=test,
-            modes=None if arguments.modes is None else load_modes(arguments.modes),
-            labels=labels,
-            features=features_of(arguments, train.kind, labels),
-            settings=AuditSettings(
-                alpha=arguments.alpha,
-                reference=None if arguments.stats is None else Moments.load(arguments.stats),
-                progress=None if arguments.quiet else bar(),
-            ),
-            rng=rng,
-        )
-    except InputError as error:
-        raise Misuse(str(error)) from error
-    except MemoryError as error:
-        raise Misuse("the samples do not fit in memory; audit a part of them.") from error
+    train, test, labels = read_data(arguments)
+    n = arguments.n
+    if n is None and is_sampler(arguments.generated):
+        n = len(train if test is None else test)
+    return audit(
+        generated=load_samples(arguments.generated, n=n, rng=rng),
+        train=train,
+        test=test,
+        modes=None if arguments.modes is None else load_modes(arguments.modes),
+        labels=labels,
+        features=features_of(arguments, train.kind, labels),
+        settings=AuditSettings(
+            alpha=arguments.alpha,
+            reference=None if arguments.stats is None else Moments.load(arguments.stats),
+            progress=None if arguments.quiet else bar(),
+        ),
+        rng=rng,
+    )
 
 
 def _deliver(report: AuditReport, arguments: argparse.Namespace) -> None:

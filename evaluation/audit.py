@@ -25,13 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from divergences.adapters import as_distribution
-from divergences.checks import as_generator, as_number, as_points
+from divergences.checks import as_generator, as_number
 from divergences.errors import InputError
 from evaluation import more_questions, questions
-from evaluation.features import features as named_features
 from evaluation.features import fingerprint
 from evaluation.files import write_atomically
 from evaluation.findings import Finding, decide, printable
@@ -39,7 +37,10 @@ from evaluation.labelled import labelled_modes
 from evaluation.memorization import memorization
 from evaluation.modes import mode_coverage
 from evaluation.moments import Moments
+from evaluation.recognition import as_labels
+from evaluation.rows import versions
 from evaluation.samples import Samples, as_samples
+from evaluation.sets import check_together, chosen_features, embedded, taken
 from evaluation.sources import compare_sources
 from evaluation.verdict import Verdict, worst
 
@@ -49,7 +50,7 @@ ALPHA = 0.05
 # Its share for memorization, which is calibrated by itself.
 _MEMORIZATION_SHARE = 0.2
 _EXIT_STATUS = {Verdict.CLEAR: 0, Verdict.FLAGGED: 1, Verdict.INCONCLUSIVE: 3}
-_PACKAGES = ("mintmark", "numpy", "scipy", "scikit-learn")
+_PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,10 @@ def audit(
     names = None if labels is None else _checked_labels(labels, material.train)
     law = None if modes is None else _checked_modes(modes, material.generated)
     steps.next("features")
-    chosen = _features(features, material.train, names)
+    chosen = chosen_features(features, material.train, names)
     embed = chosen.fit(material.train.array)
-    fakes, reals = _embedded(embed, material.generated, "generated="), _embedded(embed, material.train, "train=")
-    held_out = None if material.test is None else _embedded(embed, material.test, "test=")
+    fakes, reals = embedded(embed, material.generated, "generated="), embedded(embed, material.train, "train=")
+    held_out = None if material.test is None else embedded(embed, material.test, "test=")
     made = fingerprint(embed)
 
     cases = []
@@ -212,7 +213,7 @@ def audit(
     if names is not None:
         steps.next("classes")
         found = labelled_modes(generated=fakes, train=reals, labels=names, rng=rng)
-        index = np.searchsorted(np.asarray(found.classes), names)
+        _, index = as_labels(names, len(reals))
         cases += [
             questions.class_loss(found),
             more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
@@ -264,24 +265,16 @@ class _Steps:
 
 
 def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:
-    reals = _taken(train, "train=")
-    held_out = None if test is None else _taken(test, "test=")
+    reals = taken(train, "train=")
+    held_out = None if test is None else taken(test, "test=")
     if callable(generated) and not isinstance(generated, np.ndarray):
         fakes = _drawn(generated, len(reals if held_out is None else held_out), rng)
     else:
-        fakes = _taken(generated, "generated=")
+        fakes = taken(generated, "generated=")
     for other, name in ((fakes, "generated="), (held_out, "test=")):
         if other is not None:
-            _go_together(other, name, reals)
+            check_together(other, name, reals)
     return Material(fakes, reals, held_out)
-
-
-def _taken(value: Any, name: str) -> Samples:
-    if isinstance(value, str | os.PathLike):
-        raise InputError(f"{name} is the path {os.fspath(value)!r}; read it with load_samples first.")
-    if isinstance(value, Samples):
-        return value
-    return as_samples(value, name, "array")
 
 
 def _drawn(sampler: Callable[..., Any], n: int, rng: np.random.Generator) -> Samples:
@@ -298,50 +291,6 @@ def _drawn(sampler: Callable[..., Any], n: int, rng: np.random.Generator) -> Sam
     if len(samples) != n:
         raise InputError(f"generated= was asked for {n} samples and drew {len(samples)}.")
     return samples
-
-
-def _go_together(other: Samples, name: str, train: Samples) -> None:
-    """Same shape and same scale as train, or an error that names both."""
-    if other.array.shape[1:] != train.array.shape[1:]:
-        raise InputError(
-            f"{name} has {other.kind} of shape {other.array.shape[1:]} and train= {train.kind} of shape "
-            f"{train.array.shape[1:]}. They must be the same kind of thing: bring them to one shape, channels included."
-        )
-    if train.kind == "points":
-        return
-    scales = {name: _scale(other.array), "train=": _scale(train.array)}
-    if len(set(scales.values()) - {"unknown"}) > 1:
-        raise InputError(
-            f"the images of {name} are {scales[name]} and those of train= {scales['train=']}. Bring them to one scale, "
-            "best uint8, before the audit."
-        )
-
-
-def _scale(images: np.ndarray) -> str:
-    """The convention the pixels seem to follow; 'unknown' where they fit several, such as all-black images."""
-    if images.dtype == np.uint8:
-        return "uint8"
-    low, high = float(images.min()), float(images.max())
-    if low >= 0 and high > 8:
-        return f"floats on a scale such as [0, {255 if high > 32 else 16}]"
-    if low < 0 and high <= 1.5 and float((images < -0.25).mean()) > 0.05:
-        return "floats on a scale such as [-1, 1]"
-    return "floats on a scale such as [0, 1]" if low > -0.25 and 0.25 < high <= 1.5 else "unknown"
-
-
-def _features(wanted: Any, train: Samples, labels: np.ndarray | None) -> Any:
-    if wanted is None:
-        wanted = "pixels" if train.kind == "images" else "standardize"
-    return named_features(wanted, kind=train.kind, labels=labels)
-
-
-def _embedded(embed: Callable[..., Any], samples: Samples, name: str) -> Float64[np.ndarray, "n d"]:
-    points = as_points(embed(samples.array), f"the features of {name}")
-    if len(points) != len(samples):
-        raise InputError(
-            f"features= made {len(points)} rows of the {len(samples)} samples of {name}; one each is needed."
-        )
-    return points
 
 
 def _checked_modes(modes: Any, generated: Samples) -> Any:
@@ -437,14 +386,5 @@ def _protocol(
             "told from held-out data": more_questions.TOLD_MARGIN,
         },
         "seed": seed,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(*_PACKAGES),
     }
-
-
-def _version(package: str) -> str:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -8,6 +8,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evaluation.samples import Samples
 
 __all__ = [
     "Misuse",
@@ -17,6 +23,8 @@ __all__ = [
     "check_writable",
     "complain",
     "features_of",
+    "read_data",
+    "run",
     "let_find_modules",
     "rate",
     "say",
@@ -25,10 +33,47 @@ __all__ = [
 
 _LARGEST_SEED = 2**32 - 1
 _BAR = 20
+_Result = TypeVar("_Result")
 
 
 class Misuse(Exception):
     """The user must change something; the text says what."""
+
+
+def run(compute: Callable[[], _Result], deliver: Callable[[_Result], None], status_of: Callable[[_Result], int]) -> int:
+    """Compute, then deliver; returns the exit status, whatever happens on the way."""
+    from divergences.errors import InputError
+
+    try:
+        result = compute()
+        status = status_of(result)
+        deliver(result)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (mintmark ... | head): that is its right, and no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status
+    except (Misuse, InputError) as error:
+        complain(f"error: {error}")
+        return 2
+    except MemoryError:
+        complain("error: the samples do not fit in memory; take a part of them.")
+        return 2
+    return status
+
+
+def read_data(arguments: argparse.Namespace) -> tuple[Samples, Samples | None, np.ndarray | None]:
+    """Training data, held-out data and labels of train, as far as they are given."""
+    from evaluation.samples import load_labels, load_samples
+
+    test, labels = arguments.test, arguments.train_labels
+    return (
+        load_samples(arguments.train),
+        None if test is None else load_samples(test),
+        None if labels is None else load_labels(labels),
+    )
 
 
 def seed_number(text: str) -> int:

@@ -6,18 +6,17 @@ Exit status: 0 if A is better, 1 if B is, 3 if that is not decided, 2 for misuse
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from evaluation.command import (
     Misuse,
     add_feature_options,
     check_outputs,
-    complain,
     features_of,
     let_find_modules,
     rate,
+    read_data,
+    run,
     say,
     seed_number,
 )
@@ -46,19 +45,11 @@ def compare_main(argv: list[str]) -> int:
         The exit status.
     """
     arguments = _parser().parse_args(argv)
-    try:
-        found = _compared(arguments)
-        _deliver(found, arguments)
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _STATUS[found.better]
-    except Misuse as error:
-        complain(f"error: {error}")
-        return 2
-    return _STATUS[found.better]
+    return run(
+        lambda: _compared(arguments),
+        lambda found: _deliver(found, arguments),
+        lambda found: _STATUS[found.better],
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,33 +78,24 @@ def _compared(arguments: argparse.Namespace) -> Comparison:
 
     import numpy as np
 
-    from divergences.errors import InputError
     from evaluation.comparison import compare
-    from evaluation.samples import is_sampler, load_labels, load_samples
+    from evaluation.samples import is_sampler, load_samples
 
     let_find_modules(arguments.a, arguments.b, arguments.features)
     rng = np.random.default_rng(arguments.seed)
-    try:
-        train = load_samples(arguments.train)
-        test = None if arguments.test is None else load_samples(arguments.test)
-        labels = None if arguments.train_labels is None else load_labels(arguments.train_labels)
-        drawn = arguments.n if arguments.n is not None else len(train if test is None else test)
-        sides = [
-            load_samples(source, n=drawn if is_sampler(source) else None, rng=rng)
-            for source in (arguments.a, arguments.b)
-        ]
-        return compare(
-            a=sides[0],
-            b=sides[1],
-            train=train,
-            test=test,
-            features=features_of(arguments, train.kind, labels),
-            alpha=arguments.alpha,
-        )
-    except InputError as error:
-        raise Misuse(str(error)) from error
-    except MemoryError as error:
-        raise Misuse("the samples do not fit in memory; compare a part of them.") from error
+    train, test, labels = read_data(arguments)
+    drawn = arguments.n if arguments.n is not None else len(train if test is None else test)
+    sides = [
+        load_samples(source, n=drawn if is_sampler(source) else None, rng=rng) for source in (arguments.a, arguments.b)
+    ]
+    return compare(
+        a=sides[0],
+        b=sides[1],
+        train=train,
+        test=test,
+        features=features_of(arguments, train.kind, labels),
+        alpha=arguments.alpha,
+    )
 
 
 def _deliver(found: Comparison, arguments: argparse.Namespace) -> None:

@@ -29,19 +29,17 @@ from typing import Any, Literal
 
 from scipy.special import ndtr
 
-from divergences import Estimate, InputError
-from divergences.checks import as_number, as_points
+from divergences import Estimate
+from divergences.checks import as_number
+from divergences.two_sample import Z95
 from evaluation.bures import Pair
-from evaluation.features import features as named_features
 from evaluation.findings import number
-from evaluation.frechet import fid
+from evaluation.frechet import PER_DIMENSION, score
 from evaluation.moments import Moments
-from evaluation.samples import Samples, as_samples
+from evaluation.samples import Samples
+from evaluation.sets import check_together, chosen_features, embedded, taken
 
 __all__ = ["Comparison", "compare"]
-
-_Z = 1.959963984540054
-_PER_DIMENSION = 3
 
 
 @dataclass(frozen=True)
@@ -137,32 +135,32 @@ def compare(*, a: Any, b: Any, train: Any, test: Any = None, features: Any = Non
     ('a', True)
     """
     alpha = as_number(alpha, "alpha=", above=0.0, below=1.0)
-    known = _samples(train, "train=")
-    chosen = named_features(features if features is not None else _default(known), kind=known.kind)
+    known = taken(train, "train=")
+    chosen = chosen_features(features, known, None)
     embed = chosen.fit(known.array)
     reference: Literal["test", "train"] = "train" if test is None else "test"
     target = _moments(embed, train if test is None else test, f"{reference}=", known)
     sides = [_moments(embed, value, name, known) for value, name in ((a, "a="), (b, "b="))]
-    scores = [fid(generated=side, reference=target) for side in sides]
+    pairs = [Pair(target, side) for side in sides]
+    scores = [score(pair) for pair in pairs]
     dim = target.mean.size
     fewest = min(side.n for side in (*sides, target))
     note = "" if test is not None else "compared with the training data: a generator that copies them looks good here"
-    if fewest < _PER_DIMENSION * dim:
+    if fewest < PER_DIMENSION * dim:
         short = f"{fewest} samples in {dim} dimensions are too few for a difference; use pca:N"
         return _undecided(scores, alpha, reference, chosen.name, "; ".join(filter(None, [short, note])))
     difference = scores[0].value - scores[1].value
-    spread = math.sqrt(_variance(target, sides[0], sides[1], dim / fewest))
+    spread = math.sqrt(_variance(pairs[0], pairs[1], dim / fewest))
     p_value = 2 * float(ndtr(-abs(difference) / spread)) if spread > 0 else 1.0
     estimate = Estimate(
-        difference, _Z * spread, level=0.95, method="difference of debiased distances, delta method", n=fewest
+        difference, Z95 * spread, level=0.95, method="difference of debiased distances, delta method", n=fewest
     )
     return Comparison(estimate, scores[0], scores[1], p_value, alpha, reference, chosen.name, note)
 
 
-def _variance(reference: Moments, one: Moments, other: Moments, share: float) -> float:
+def _variance(first: Pair, second: Pair, share: float) -> float:
     """Of the difference: first order with the reference's part paired, and second order of both."""
-    first, second = Pair(reference, one), Pair(reference, other)
-    paired = float((first.reference.psi - second.reference.psi).var(ddof=1)) / reference.n
+    paired = float((first.reference.psi - second.reference.psi).var(ddof=1)) / first.reference.moments.n
     linear = first.generated.first_order + second.generated.first_order + paired
     return linear * (1 + share / 2) + (first.second_order + second.second_order) * (1 + share)
 
@@ -179,19 +177,7 @@ def _undecided(
     return Comparison(estimate, scores[0], scores[1], 1.0, alpha, reference, features, note)
 
 
-def _default(train: Samples) -> str:
-    return "pixels" if train.kind == "images" else "standardize"
-
-
-def _samples(value: Any, name: str) -> Samples:
-    return value if isinstance(value, Samples) else as_samples(value, name, "array")
-
-
 def _moments(embed: Callable[..., Any], value: Any, name: str, train: Samples) -> Moments:
-    samples = _samples(value, name)
-    if samples.array.shape[1:] != train.array.shape[1:]:
-        raise InputError(
-            f"{name} has {samples.kind} of shape {samples.array.shape[1:]} and train= {train.kind} of shape "
-            f"{train.array.shape[1:]}. They must be the same kind of thing: bring them to one shape."
-        )
-    return Moments.of(as_points(embed(samples.array), f"the features of {name}"), name=name)
+    samples = taken(value, name)
+    check_together(samples, name, train)
+    return Moments.of(embedded(embed, samples, name), name=name)

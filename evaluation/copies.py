@@ -43,6 +43,7 @@ from scipy.special import ndtr
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_count, as_generator, as_number, as_points
+from divergences.two_sample import Z95
 from evaluation.intervals import clopper_pearson, hypergeometric_tail
 from evaluation.neighbors import nearest, nearest_others
 from evaluation.support import SupportSize, support_size
@@ -54,7 +55,6 @@ FEWEST_HELD_OUT = 20
 _PERMUTATIONS = 9999
 _FEWEST_IN_CELL = 20
 _CELLS = 3
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def data_copying(
     used = weights / weights.sum()
     score, spread = float(used @ np.nan_to_num(z)), math.sqrt(float(used @ used))
     estimate = Estimate(
-        score, _Z * spread, level=0.95, method="weighted Mann-Whitney z; spread under equal laws", n=len(points)
+        score, Z95 * spread, level=0.95, method="weighted Mann-Whitney z; spread under equal laws", n=len(points)
     )
     return DataCopying(estimate, float(used @ nulls), float(ndtr(score / spread)), z, weights)
 

@@ -40,15 +40,15 @@ from jaxtyping import Float64
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_points
+from divergences.two_sample import Z95
 from evaluation.bures import Pair
 from evaluation.moments import Moments, as_moments, disagreements
 from evaluation.squares import Spread, square_interval
 
-__all__ = ["ClassFid", "Moments", "class_fid", "fid", "fid_influence"]
+__all__ = ["ClassFid", "Moments", "class_fid", "fid", "fid_influence", "score"]
 
-_Z = 1.959963984540054
 # Below this many samples per dimension the expansion in 1/n is not trusted.
-_PER_DIMENSION = 3
+PER_DIMENSION = 3
 # Halves need a covariance each.
 _FEWEST = 8
 # Simulations (1 to 128 dimensions, 3 to 15 samples per dimension) leave less of the second correction than this
@@ -91,10 +91,14 @@ def fid(*, generated: ArrayLike | Moments, reference: ArrayLike | Moments) -> Es
     >>> fid(generated=x, reference=y).agrees(0.0), fid(generated=x + 1, reference=y).agrees(4.0)
     (True, True)
     """
-    p, q = _checked(generated, reference)
-    pair = Pair(p, q)
+    return score(Pair(*_checked(generated, reference)))
+
+
+def score(pair: Pair) -> Estimate:
+    """``fid`` of two sets in their common coordinates."""
+    p, q = pair.reference.moments, pair.generated.moments
     dim, n = p.mean.size, min(p.n, q.n)
-    if n < _PER_DIMENSION * dim:
+    if n < PER_DIMENSION * dim:
         return _wide(pair)
     value, second, tuned = pair.value, pair.second_order, pair.sampled and n >= _FEWEST
     if tuned:
@@ -210,7 +214,7 @@ def _mean(parts: list[Estimate]) -> Estimate:
         n=sum(part.n or 0 for part in parts),
         raw=sum(part.raw or 0.0 for part in parts) / count,
         bounds=(value - arms[0], value + arms[1]),
-        note=f"{poor} of {count} classes have fewer than {_PER_DIMENSION} samples per dimension" if poor else "",
+        note=f"{poor} of {count} classes have fewer than {PER_DIMENSION} samples per dimension" if poor else "",
     )
 
 
@@ -246,13 +250,13 @@ def _half(side: Moments, start: int) -> Moments:
 def _wide(pair: Pair) -> Estimate:
     p, q = pair.reference.moments, pair.generated.moments
     spread = math.sqrt(np.trace(p.covariance)) - math.sqrt(np.trace(q.covariance))
-    error = _Z * math.sqrt(max(pair.gaussian_first_order, pair.gaussian_second_order))
+    error = Z95 * math.sqrt(max(pair.gaussian_first_order, pair.gaussian_second_order))
     low, high = max(pair.means - pair.means_bias + spread**2 - error, 0.0), pair.raw + error
     value = min(max(pair.value, low), high)
     dim, n = p.mean.size, min(p.n, q.n)
     note = (
-        f"{n} samples in {dim} dimensions are fewer than {_PER_DIMENSION} per dimension: the bias cannot be removed "
-        f"reliably, and the interval is wide; use at least {_PER_DIMENSION * dim} samples or fewer features"
+        f"{n} samples in {dim} dimensions are fewer than {PER_DIMENSION} per dimension: the bias cannot be removed "
+        f"reliably, and the interval is wide; use at least {PER_DIMENSION * dim} samples or fewer features"
     )
     return Estimate(
         value,

@@ -33,10 +33,10 @@ from jaxtyping import Float64, Int64
 from scipy.special import gammaln, xlog1py, xlogy
 
 from divergences import Estimate
+from divergences.two_sample import Z95
 
 __all__ = ["HistogramScores", "empty_chance", "expected_total", "histogram_scores"]
 
-_Z = 1.959963984540054
 _LOG2 = math.log(2.0)
 
 
@@ -168,7 +168,7 @@ def _jsd(h: np.ndarray, q: np.ndarray, law: np.ndarray, count: int) -> tuple[Est
 
 def _estimate(raw: float, floor: float, first: float, second: float, unsure: float, count: int) -> Estimate:
     # The estimated first-order variance already holds the second-order one (twice, as noise, near h = q).
-    error = _Z * math.sqrt(max(first, second)) + unsure
+    error = Z95 * math.sqrt(max(first, second)) + unsure
     method = "plug-in over high-quality hits minus the exact noise floor; delta method to second order"
     return Estimate(raw - floor, error, level=0.95, method=method, n=count, raw=raw)
 

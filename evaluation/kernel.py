@@ -38,14 +38,13 @@ from jaxtyping import Float64
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number, as_points
 from divergences.errors import InputError
 from divergences.kernels import median_bandwidth
-from divergences.two_sample import Null, TwoSampleEstimate, few, relabellings, remarks
+from divergences.two_sample import Z95, Null, TwoSampleEstimate, few, relabellings, remarks
 from evaluation.squares import Spread, square_interval
 
 __all__ = ["KernelEstimate", "cmmd", "kid", "rbf_mmd"]
 
 Kernel = Callable[[np.ndarray, np.ndarray], Any]
 
-_Z = 1.959963984540054
 _TILE = 1024
 _MINIMUM = 4
 _REGIME = 100
@@ -339,7 +338,7 @@ def _protocol(y: np.ndarray, x: np.ndarray, count: int, size: int) -> KernelEsti
     value, deviation = float(values.mean()), float(values.std())
     low, high = square_interval(value, Spread(first, second, bias))
     drawing = deviation / math.sqrt(count)
-    low, high = value - math.hypot(value - low, _Z * drawing), value + math.hypot(high - value, _Z * drawing)
+    low, high = value - math.hypot(value - low, Z95 * drawing), value + math.hypot(high - value, Z95 * drawing)
     return KernelEstimate(
         value,
         max(value - low, high - value),

@@ -25,10 +25,12 @@ from jaxtyping import Float64, Int64
 from scipy.special import ndtr
 
 from divergences.estimate import Estimate
+from divergences.two_sample import Z95
 from evaluation.findings import Case, Finding, listed, printable
 from evaluation.intervals import holm
 from evaluation.labelled import LabelledModes
 from evaluation.modes import ModeCoverage
+from evaluation.questions import FEWEST, SHARE_MARGIN
 from evaluation.two_sample import two_sample
 from evaluation.unknown_modes import BinRecord, UnknownModes, unknown_modes
 from evaluation.verdict import Verdict
@@ -37,8 +39,6 @@ __all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "lost_regions", "mo
 
 SPREAD_MARGIN = 0.5
 TOLD_MARGIN = 0.9
-FEWEST = 10
-_Z = 1.959963984540054
 # Degrees of freedom below which half the variance of a mode is not told from all of it.
 _FEWEST_FREEDOMS = 12
 _PERMUTATIONS = 199
@@ -57,10 +57,9 @@ def mode_collapse(found: ModeCoverage) -> Case:
     dim = len(found.per_mode[0].mean)
     ratios = {shape.index: shape.ratio for shape in found.shapes if shape is not None}
     p_values = {shape.index: shape.shrunk_p for shape in found.shapes if shape is not None}
-    hits = {record.index: record.hits for record in found.per_mode}
     rare = [record.index for record in found.per_mode if (record.expected - 1) * dim < _FEWEST_FREEDOMS]
     return _collapse(
-        names={index: str(index) for index in hits},
+        names={record.index: str(record.index) for record in found.per_mode},
         ratios=ratios,
         p_values=p_values,
         rare=rare,
@@ -98,7 +97,7 @@ def class_collapse(
     adjusted = holm(tails) if len(tails) else tails
     ratios = {}
     for index, value, error in zip(kept, values, spread, strict=True):
-        middle, low, high = (float(np.exp(value + side * _Z * error)) for side in (0, -1, 1))
+        middle, low, high = (float(np.exp(value + side * Z95 * error)) for side in (0, -1, 1))
         ratios[index] = Estimate(
             middle, max(high - middle, middle - low), level=0.95, method="delta method", bounds=(low, high)
         )
@@ -199,7 +198,7 @@ def lost_regions(
     """Which regions of the data are left out; None where train is too small to be cut into bins."""
     if len(train) < _FEWEST_TO_BIN or len(generated) < _FEWEST_TO_BIN:
         return None
-    found = unknown_modes(generated=generated, train=train, test=test, rng=rng)
+    found = unknown_modes(generated=generated, train=train, test=test, margin=SHARE_MARGIN, rng=rng)
 
     def conclude(level: float) -> Finding:
         lost = [record for record in (*found.missing, *found.starved) if record.p_adjusted < level]
@@ -246,14 +245,14 @@ def _region_answer(found: UnknownModes, lost: list[BinRecord]) -> tuple[Verdict,
     if lost:
         rows = ", ".join(str(record.examples[0]) for record in lost[:6] if record.examples)
         return Verdict.FLAGGED, (
-            f"{len(lost)} of {found.bins} regions get less than {SPREAD_MARGIN:g} of their share: look at training "
+            f"{len(lost)} of {found.bins} regions get less than {SHARE_MARGIN:g} of their share: look at training "
             f"rows {rows}{' and others' if len(lost) > 6 else ''}, from the middle of one such region each. Samples so "
             "distorted that they fall elsewhere would look the same. "
             f"{missed}"
         )
     if all(math.isinf(row.loss) for row in found.power):
         return Verdict.INCONCLUSIVE, f"{found.n} samples would not show the complete loss of a region. {missed}"
-    return Verdict.CLEAR, f"No region has significantly less than {SPREAD_MARGIN:g} of its share. {missed}"
+    return Verdict.CLEAR, f"No region has significantly less than {SHARE_MARGIN:g} of its share. {missed}"
 
 
 def told_apart(
@@ -319,7 +318,7 @@ def told_apart(
 
 def _tail(score: Estimate) -> float:
     """P(so high | at the margin)."""
-    spread = (score.value - score.interval[0]) / _Z
+    spread = (score.value - score.interval[0]) / Z95
     if spread > 0:
         return float(ndtr((TOLD_MARGIN - score.value) / spread))
     return float(score.value <= TOLD_MARGIN)

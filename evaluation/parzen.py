@@ -26,11 +26,11 @@ import numpy as np
 
 from divergences import Estimate, InputError, as_distribution
 from divergences.checks import ArrayLike, as_generator, as_points, one_of
+from divergences.two_sample import Z95
 from evaluation.kde import KDE
 
 __all__ = ["Parzen", "log_likelihood", "parzen"]
 
-_Z = 1.959963984540054
 _OCTAVES = np.log(2.0) * np.arange(-10, 4)
 # Real samples per k-means centre: with one, the centres are the samples.
 _PER_CENTER = 4
@@ -160,7 +160,7 @@ def _mean(values: np.ndarray, method: str) -> Estimate:
     if outside:
         note = f"{outside} of {len(values)} points lie where the density is 0"
         return Estimate(-math.inf, 0.0, method=method, n=len(values), note=note)
-    error = _Z * float(values.std(ddof=1)) / math.sqrt(len(values))
+    error = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(float(values.mean()), error, level=0.95, method=method, n=len(values))
 
 

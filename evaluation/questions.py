@@ -27,6 +27,7 @@ from jaxtyping import Float64
 from scipy.special import ndtr
 
 from divergences.estimate import Estimate
+from divergences.two_sample import Z95
 from evaluation.findings import Case, Finding, listed, number, printable
 from evaluation.frechet import fid
 from evaluation.intervals import binomial_test, holm
@@ -42,7 +43,6 @@ FEWEST = 10
 SHARE_MARGIN = 0.5
 FIDELITY_MARGIN = 0.25
 VARIANCE_MARGIN = 0.1
-_Z = 1.959963984540054
 
 
 def mode_loss(found: ModeCoverage) -> Case:
@@ -262,7 +262,7 @@ def distribution(
     margin = VARIANCE_MARGIN * variance
     n = generated.n
     # One standard error downwards: with few samples the interval is not symmetric.
-    spread = (measured.value - measured.interval[0]) / _Z
+    spread = (measured.value - measured.interval[0]) / Z95
     known = n >= FEWEST and math.isfinite(spread)
     p_value = float(ndtr((margin - measured.value) / spread)) if known and spread > 0 else None
 

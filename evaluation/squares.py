@@ -30,9 +30,10 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from divergences.two_sample import Z95
+
 __all__ = ["Spread", "square_interval"]
 
-_Z = 1.959963984540054
 # Skewness of χ² with one degree of freedom: no sum of squares is more skewed.
 _SKEWEST = math.sqrt(8.0)
 _STEPS = 80
@@ -81,14 +82,14 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
         if sigma(theta) <= 0:
             return 0.0
         skew = min((third_at_zero + 1.5 * slope**2 * theta) / sigma(theta) ** 3, _SKEWEST)
-        return sigma(theta) * (_Z + skew * (_Z**2 - 1) / 6)
+        return sigma(theta) * (Z95 + skew * (Z95**2 - 1) / 6)
 
-    low = value - max(skewed_arm(0.0), _Z * math.sqrt(first) / 2)
+    low = value - max(skewed_arm(0.0), Z95 * math.sqrt(first) / 2)
     if low > 0:
         low = _root(lambda theta: theta + skewed_arm(theta) - value, value)
     # θ − value = z √(τ² + aθ) is a quadratic equation; it has no solution if the value is too far below 0.
-    half = _Z**2 * slope / 2
-    high = value + half + math.sqrt(max(half**2 + _Z**2 * (second + slope * value), 0.0))
+    half = Z95**2 * slope / 2
+    high = value + half + math.sqrt(max(half**2 + Z95**2 * (second + slope * value), 0.0))
     return low, max(high, 0.0)
 
 

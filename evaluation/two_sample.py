@@ -37,12 +37,11 @@ from jaxtyping import Float64
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_points
 from divergences.errors import InputError
 from divergences.kernels import median_bandwidth
-from divergences.two_sample import Null, TwoSampleEstimate, relabellings
+from divergences.two_sample import Z95, Null, TwoSampleEstimate, relabellings
 from evaluation.neighbors import nearest_others
 
 __all__ = ["TwoSample", "two_sample"]
 
-_Z = 1.959963984540054
 _MINIMUM = 10
 _FOLDS = 5
 _COSINES = 200
@@ -214,7 +213,7 @@ def _auc_estimate(above: np.ndarray, below: np.ndarray, null: Null, how: str) ->
     DeLong's takes the classifier as given; near ½, where every fold learns something else, the null knows better.
     """
     delong = math.sqrt(above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below))
-    error = _Z * max(delong, float(null.scores.std()))
+    error = Z95 * max(delong, float(null.scores.std()))
     n = min(len(above), len(below))
     return TwoSampleEstimate(null.statistic, error, level=0.95, method=how, n=n, null=null)
 
@@ -232,7 +231,7 @@ def _neighbors(
     same = seen == seen[nearest]
     relabelled = relabellings(n, m, rng, count) > 0
     null = Null(float(same.mean()), (relabelled == relabelled[nearest]).mean(axis=0))
-    error = _Z * math.sqrt(_share_variance(same, nearest))
+    error = Z95 * math.sqrt(_share_variance(same, nearest))
     how = "leave-one-out nearest neighbour; share of own label"
     share = TwoSampleEstimate(null.statistic, error, level=0.95, method=how, n=min(n, m), null=null)
     return share, float(same[:n].mean()), float(same[n:].mean())

@@ -34,6 +34,7 @@ from scipy.special import ndtr
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number, as_points
+from divergences.two_sample import Z95
 from evaluation.detection import DetectionRow, bin_detection, lost_in_bin
 from evaluation.intervals import clopper_pearson_bounds, holm
 
@@ -45,7 +46,6 @@ _PER_BIN = 40
 _MOST_BINS = 100
 _MINI_BATCH_ABOVE = 20_000
 _FEWEST = 40
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -307,6 +307,6 @@ def _jsd(h: np.ndarray, q: np.ndarray, n1: int, n2: int) -> tuple[Estimate, floa
     floor = (k - 1) / 8 * both
     # First order: the derivatives are ½ log(h/m) and ½ log(q/m); second order: χ²_{K−1}·(1/n₁ + 1/n₂)/8.
     spread = 0.25 * float((h @ first**2 - (h @ first) ** 2) / n1 + (q @ second**2 - (q @ second) ** 2) / n2)
-    error = _Z * math.sqrt(max(spread, 2 * (k - 1) * (both / 8) ** 2))
+    error = Z95 * math.sqrt(max(spread, 2 * (k - 1) * (both / 8) ** 2))
     method = "plug-in minus its mean under equal laws; delta method to second order"
     return Estimate(raw - floor, error, level=0.95, method=method, n=n1, raw=raw), floor

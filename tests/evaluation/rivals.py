@@ -1,31 +1,20 @@
 """The packages whose numbers are reproduced, imported beside a CPU build of torch; they are oracles of tests only."""
 
-import contextlib
-import importlib
 import io
 import warnings
 
 import numpy as np
 import pytest
 
-_KEPT = []
+from benchmarks.rivals import load
 
 
 def rival(name):
     """The module of that name, or a visible skip where it is not installed or does not import."""
-    import torch
-
-    if not _KEPT:
-        # The public build of torchvision needs CUDA libraries for two operations nobody here calls: declare them.
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operation in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):
-                library.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT.append(library)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module(name)
+            return load(name)
     except (ImportError, RuntimeError) as error:
         return pytest.skip(f"{name} is not at hand as an oracle: {error}")
 
