@@ -4,6 +4,7 @@ PY ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+OTHER ?= $(BIN)/python
 # Small matrices: threads cost more than they bring, and fight each other on a busy machine.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
@@ -34,9 +35,11 @@ lint: $(VENV)/.installed
 figures: $(VENV)/.installed
 	$(BIN)/python -m figures --out figures-out
 
+# The packages compared with may live in an environment of their own: make bench OTHER=/path/to/its/python
 bench: $(VENV)/.installed
-	@for name in transport_and_quadrature neighbors_and_manifold frechet_and_kernel; do \
-		echo "== $$name"; $(BIN)/python -W ignore benchmarks/$$name.py || exit 1; done
+	@echo "== transport_and_quadrature"; $(BIN)/python -W ignore benchmarks/transport_and_quadrature.py
+	@for name in neighbors_and_manifold frechet_and_kernel kde; do echo "== $$name"; \
+		$(BIN)/python -W ignore benchmarks/$$name.py --other $(OTHER) || exit 1; done
 
 calibrate: $(VENV)/.installed
 	$(BIN)/python benchmarks/audit_calibration.py

@@ -1,11 +1,12 @@
 r"""How often does an audit flag a perfect generator, and how often does it find a planted defect?
 
-``python benchmarks/audit_calibration.py --runs 200 --workers 2 [--world grid] [--defect copies]``
+``python benchmarks/audit_calibration.py --runs 200 --workers 2 [--world grid] [--defect copies] [--out audits.jsonl]``
 
 Every run draws fresh training data, held-out data and samples from a *known* law, spoils the samples in one way, audits
 them, and asks whether the finding that is about this defect is flagged. Four worlds: a mixture on the line, a ring, the
 25-mode grid, and a law of 8×8 digits in 64 dimensions (a Gaussian mixture fitted to those of scikit-learn, so that
-there are as many perfect samples as one likes). The table is the one in the README.
+there are as many perfect samples as one likes). The table is the one in the README. With ``--out`` every audit is a
+line of that file, and one that is there already is not made again: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,6 +148,30 @@ def one(task: tuple[str, str, int]) -> tuple[str, ...]:
     return tuple(finding.name for finding in report.findings if finding.verdict is Verdict.FLAGGED)
 
 
+class Record:
+    """Audits made before, kept as lines [world, defect, seed, [findings flagged]]; in memory alone without a path."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = None if path is None else Path(path)
+        self.known: dict[tuple[str, str, int], tuple[str, ...]] = {}
+        if self.path is not None and self.path.exists():
+            # What stands behind the last line break was not finished.
+            text = self.path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:
+                self.path.write_text(whole, encoding="utf-8")
+            for line in whole.splitlines():
+                name, defect, seed, found = json.loads(line)
+                self.known[name, defect, seed] = tuple(found)
+
+    def add(self, task: tuple[str, str, int], found: tuple[str, ...]) -> None:
+        """One audit more."""
+        self.known[task] = found
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([*task, list(found)]) + "\n")
+
+
 def summary(name: str, defect: str, flagged: list[tuple[str, ...]]) -> tuple[Estimate, str]:
     """How often the finding about the defect was flagged (any finding, for a perfect generator); what else was."""
     about = DEFECTS[defect][1][int(world(name).labelled)]
@@ -161,7 +188,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--world", choices=WORLDS, action="append", help="only this one; may be repeated")
     parser.add_argument("--defect", choices=list(DEFECTS), action="append", help="only this one; may be repeated")
+    parser.add_argument("--out", metavar="FILE", help="keep every audit here, and go on from what is there")
     chosen = parser.parse_args(argv)
+    record = Record(chosen.out)
     print(
         f"{'world':<8}{'defect':<14}{'flagged by the finding about it':<36}{'also flagged':<40}s per audit", flush=True
     )
@@ -171,10 +200,12 @@ def main(argv: list[str] | None = None) -> int:
             for defect in chosen.defect or DEFECTS:
                 start = time.perf_counter()
                 tasks = [(name, defect, seed) for seed in range(chosen.runs)]
-                flagged = list(pool.map(one, tasks, chunksize=5))
-                rate, others = summary(name, defect, flagged)
+                fresh = [task for task in tasks if task not in record.known]
+                for task, found in zip(fresh, pool.map(one, fresh, chunksize=5), strict=True):
+                    record.add(task, found)
+                rate, others = summary(name, defect, [record.known[task] for task in tasks])
                 low, high = rate.interval
-                seconds = (time.perf_counter() - start) * chosen.workers / chosen.runs
+                seconds = (time.perf_counter() - start) * chosen.workers / max(len(fresh), 1)
                 told = f"{rate.value:.3f} [{low:.3f}, {high:.3f}]"
                 print(f"{name:<8}{defect:<14}{told:<36}{others:<40}{seconds:.2f}", flush=True)
                 bad += defect == "perfect" and low > 0.05

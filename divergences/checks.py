@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from divergences.errors import InputError
+from divergences.plain_arrays import plain_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -40,13 +41,8 @@ def describe_rows(bad: Bool[np.ndarray, " n"]) -> str:
 
 
 def as_array(value: Any, name: str) -> Float64[np.ndarray, "..."]:
-    """Turn numbers into a float64 array; refuse text, objects, complex numbers and ragged lists."""
-    if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name} must be a rectangular array of numbers: {error}.") from error
+    """Turn numbers into a float64 array; refuse text, objects, complex numbers, ragged lists and masked entries."""
+    array = plain_array(value, name)
     if array.dtype.kind not in "biuf":
         kind = "complex numbers" if array.dtype.kind == "c" else f"dtype {array.dtype}"
         raise InputError(f"{name} must hold real numbers; it holds {kind}. Convert it to float first.")

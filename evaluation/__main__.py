@@ -25,15 +25,16 @@ from evaluation.command import (
 )
 
 if TYPE_CHECKING:
+    from divergences.claim import Claim
     from evaluation.audit import AuditReport
 
 __all__ = ["main"]
 
 _EPILOG = """\
 Files: .npy, .npz (key samples, arr_0 or the only array; FILE.npz:KEY names another), .csv, .pt, .safetensors, or a
-folder, .zip or .tar of PNG, JPEG, WEBP, BMP, PGM or PPM images of one size. Points are arrays (n, d); images (n, h, w)
-or (n, h, w, c). GENERATED may be a sampler of yours, module:callable, called as callable(n, rng): naming it runs its
-module. So does --features module:callable, a function array -> (n, d).
+folder, .zip or .tar of PNG, JPEG, WEBP, BMP, PGM, PPM or TIFF images of one size, of 8 or 16 bits. Points are arrays
+(n, d); images (n, h, w) or (n, h, w, c). GENERATED may be a sampler of yours, module:callable, called as
+callable(n, rng): naming it runs its module. So does --features module:callable, a function array -> (n, d).
 
 Features: identity, pixels, standardize, pca:N, random-conv[:N], classifier[:N] (trained on --train-labels),
 inception[:tf1|:pytorch-fid|:clean] (with --weights; nothing is ever downloaded), module:callable.
@@ -42,6 +43,7 @@ Exit status: 0 clear, 1 flagged, 3 inconclusive, 2 misuse or unreadable input. -
 inconclusive (the default), flagged (inconclusive counts as clear), never, or names of findings, separated by commas.
 
   mintmark compare A B --train FILE    which of two generators is nearer to the data (mintmark compare --help)
+  mintmark --claims [NAME ...]         check what is claimed of estimates from samples; --json prints JSON
   mintmark generated.npz --train train.npz --test test.npz --modes modes.npz --html report.html
 """
 
@@ -60,12 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         from evaluation.compare_command import compare_main
 
         return compare_main(words[1:])
+    if "--claims" in words:
+        return _claims(words)
     arguments = _parser().parse_args(words)
     return run(
         lambda: _audited(arguments),
         lambda report: _deliver(report, arguments),
         lambda report: _exit_status(report, arguments.fail_on),
     )
+
+
+def _claims(words: Sequence[str]) -> int:
+    """Check what the library claims of its own estimates; 1 if a claim fails."""
+    from divergences.claims_table import claims_main
+
+    def claims() -> Sequence[Claim]:
+        from evaluation.claims import CLAIMS
+
+        return CLAIMS
+
+    def table() -> int:
+        return claims_main(
+            [word for word in words if word != "--claims"],
+            prog="mintmark --claims",
+            description="Check claims about estimates from samples, each by two independent computations.",
+            claims=claims,
+        )
+
+    return run(table, lambda _: None, lambda failed: failed)
 
 
 def _exit_status(report: AuditReport, fail_on: str) -> int:
@@ -106,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
     parser.add_argument("--stats", metavar="FILE", help="Fréchet distance to these statistics, not to train")
     parser.add_argument("--save-stats", metavar="FILE", help="write the statistics of the generated samples as .npz")
+    parser.add_argument("--views", metavar="VIEWS", help="look for moved copies of images, too: shift:1,mirror")
     parser.add_argument("--fail-on", default="inconclusive", metavar="WHAT", help="what decides the exit status")
     parser.add_argument("--alpha", type=rate, default=0.05, metavar="P", help="rate of false flags (default 0.05)")
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="0 to 2^32 - 1 (default 0)")
@@ -164,6 +189,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
             alpha=arguments.alpha,
             reference=None if arguments.stats is None else Moments.load(arguments.stats),
             progress=None if arguments.quiet else bar(),
+            views=arguments.views,
         ),
         rng=rng,
     )

@@ -12,15 +12,18 @@ the other findings through Holm's procedure. These rates are of false flags; wha
 audit could have missed at its n is said in each finding. The intervals beside the numbers are for each number alone, at
 95 %.
 
+**Scores.** Beside the findings stand the scores that papers print, without a verdict (``evaluation.scores``). They are
+computed when they are first looked at.
+
 **Verdict of the whole**: FLAGGED beats INCONCLUSIVE beats CLEAR.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +33,31 @@ from divergences.adapters import as_distribution
 from divergences.checks import as_generator, as_number
 from divergences.errors import InputError
 from evaluation import more_questions, questions
+from evaluation.copy_question import copying
 from evaluation.features import fingerprint
 from evaluation.files import write_atomically
-from evaluation.findings import Finding, decide, printable
+from evaluation.findings import Finding, decide
 from evaluation.labelled import labelled_modes
-from evaluation.memorization import memorization
+from evaluation.memorization import Memorization, memorization
 from evaluation.modes import mode_coverage
 from evaluation.moments import Moments
+from evaluation.protocol import described, overlap_of
 from evaluation.recognition import as_labels
 from evaluation.rows import versions
 from evaluation.samples import Samples, as_samples
+from evaluation.scores import Score, fid_scores, published_scores, shared_sweep
 from evaluation.sets import check_together, chosen_features, embedded, taken
-from evaluation.sources import compare_sources
 from evaluation.verdict import Verdict, worst
+from evaluation.views import Views, named_views
 
-__all__ = ["AuditReport", "AuditSettings", "Finding", "Material", "audit", "exit_status_of"]
+__all__ = ["AuditReport", "AuditSettings", "Finding", "Material", "Score", "audit", "exit_status_of"]
 
 ALPHA = 0.05
 # Its share for memorization, which is calibrated by itself.
 _MEMORIZATION_SHARE = 0.2
 _EXIT_STATUS = {Verdict.CLEAR: 0, Verdict.FLAGGED: 1, Verdict.INCONCLUSIVE: 3}
+# Larger than any shift: only the words are checked before the images are known.
+_ANY_SIZE = 10**9
 _PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
@@ -61,16 +69,21 @@ class AuditSettings:
         alpha: chance that a generator which is good enough in every respect is flagged.
         reference: ``Moments`` the Fréchet distance is measured to, of features made the same way; None for train's own.
         progress: called as (what, done, total) before each step; None for silence.
+        views: shifts and mirror images under which a copy of an image is still a copy, such as "shift:1,mirror"; None
+            for none. One search per view: 18 of them in this example.
     """
 
     alpha: float = ALPHA
     reference: Any = None
     progress: Callable[[str, int, int], None] | None = None
+    views: str | None = None
 
     def __post_init__(self) -> None:
         as_number(self.alpha, "alpha=", above=0.0, below=1.0)
         if self.reference is not None and not isinstance(self.reference, Moments):
             raise InputError(f"reference= must be Moments, see Moments.load; it is {type(self.reference).__name__}.")
+        if self.views is not None:
+            named_views(self.views, (_ANY_SIZE, _ANY_SIZE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +119,19 @@ class AuditReport:
         protocol: sizes, features, error rates, seed and versions: what somebody needs to repeat it.
         material: the samples themselves, for pictures.
         moments: mean and covariance of the generated features with their fingerprint, for statistics files.
+        measure_scores: computes ``scores``.
     """
 
     findings: tuple[Finding, ...]
     protocol: dict[str, Any]
     material: Material
     moments: Moments
+    measure_scores: Callable[[], tuple[Score, ...]] = field(default=tuple, repr=False)
+
+    @functools.cached_property
+    def scores(self) -> tuple[Score, ...]:
+        """Published scores beside their nulls, without a verdict; measured when first asked for."""
+        return self.measure_scores()
 
     @property
     def verdict(self) -> Verdict:
@@ -196,6 +216,9 @@ def audit(
     steps = _Steps(settings.progress)
     steps.next("reading")
     material = _material(generated, train, test, rng)
+    sets = (material.generated, material.train, material.test)
+    overlap = overlap_of(*sets)
+    views = None if settings.views is None else _checked_views(settings.views, material.train)
     names = None if labels is None else _checked_labels(labels, material.train)
     law = None if modes is None else _checked_modes(modes, material.generated)
     steps.next("features")
@@ -204,23 +227,33 @@ def audit(
     fakes, reals = embedded(embed, material.generated, "generated="), embedded(embed, material.train, "train=")
     held_out = None if material.test is None else embedded(embed, material.test, "test=")
     made = fingerprint(embed)
+    steps.next("distances")
+    swept = shared_sweep(generated=fakes, train=reals, test=held_out)
 
+    own = _MEMORIZATION_SHARE * settings.alpha
+    # What Holm's procedure grants each hypothesis at least: detection tables are made for this level.
+    asked = 3 * (law is not None) + 2 * (names is not None) + (law is None and names is None)
+    least = (settings.alpha - own) / (asked + 1 + (held_out is not None))
     cases = []
     if law is not None:
         steps.next("modes")
-        coverage = mode_coverage(generated=material.generated.array, modes=law)
-        cases += [questions.mode_loss(coverage), questions.fidelity(coverage), more_questions.mode_collapse(coverage)]
+        coverage = mode_coverage(generated=material.generated.array, modes=law, alpha=least / 2)
+        cases += [
+            questions.mode_loss(coverage, level=least),
+            questions.fidelity(coverage),
+            more_questions.mode_collapse(coverage),
+        ]
     if names is not None:
         steps.next("classes")
-        found = labelled_modes(generated=fakes, train=reals, labels=names, rng=rng)
+        found = labelled_modes(generated=fakes, train=reals, labels=names, rng=rng, alpha=least)
         _, index = as_labels(names, len(reals))
         cases += [
-            questions.class_loss(found),
+            questions.class_loss(found, level=least),
             more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
         ]
     if law is None and names is None:
         steps.next("regions")
-        regions = more_questions.lost_regions(generated=fakes, train=reals, test=held_out, rng=rng)
+        regions = more_questions.lost_regions(generated=fakes, train=reals, test=held_out, rng=rng, level=least)
         cases += [] if regions is None else [regions]
     steps.next("distribution")
     moments = Moments.of(fakes, fingerprint=made)
@@ -228,21 +261,48 @@ def audit(
     cases.append(questions.distribution(generated=moments, reference=reference, train=reals, test=held_out))
     if held_out is not None:
         steps.next("two-sample")
-        cases.append(more_questions.told_apart(generated=fakes, test=held_out, rng=rng))
-    own = _MEMORIZATION_SHARE * settings.alpha
+        cases.append(more_questions.told_apart(generated=fakes, test=held_out, rng=rng, swept=swept))
     findings = decide(cases, settings.alpha - own)
     steps.next("memorization")
-    copies = memorization(generated=fakes, train=reals, test=held_out, alpha=own)
-    overlap = _overlap(material)
-    findings.append(questions.copying(copies, same=overlap["generated_in_train"] == len(material.generated)))
+    if views is None:
+        copies = memorization(generated=fakes, train=reals, test=held_out, alpha=own, swept=swept)
+    else:
+        copies = _through_views(material, embed, views, own)
+    same = overlap["generated_in_train"] == len(material.generated)
+    findings.append(copying(copies, same=same, views=settings.views))
     steps.finish()
-    protocol = _protocol(material, made, fakes.shape[1], seed, overlap) | {
+    protocol = described(*sets) | {
+        "overlap": overlap,
+        "features": made["name"],
+        "fingerprint": made,
+        "feature_dimensions": fakes.shape[1],
+        "margins": {
+            "mode and class share": questions.SHARE_MARGIN,
+            "high-quality share": 1 - questions.FIDELITY_MARGIN,
+            "variance of a mode or class": more_questions.SPREAD_MARGIN,
+            "Fréchet distance, of total variance": questions.VARIANCE_MARGIN,
+            "told from held-out data": more_questions.TOLD_MARGIN,
+        },
+        "seed": seed,
+        "versions": versions(*_PACKAGES),
         "alpha": settings.alpha,
         "alpha_memorization": own,
         "reference": None if settings.reference is None else f"statistics of {settings.reference.n} samples",
+        "views": settings.views,
     }
     pictured = Material(material.generated, material.train, material.test, law, names)
-    return AuditReport(tuple(findings), protocol, pictured, moments)
+    distance = next(finding for finding in findings if finding.name == "distribution")
+
+    def measured() -> tuple[Score, ...]:
+        steps.next("scores")
+        told = (
+            *fid_scores(distance.estimate, distance.evidence["held_out"]),
+            *published_scores(generated=fakes, train=reals, test=held_out, swept=swept),
+        )
+        steps.finish()
+        return told
+
+    return AuditReport(tuple(findings), protocol, pictured, moments, measured)
 
 
 class _Steps:
@@ -317,74 +377,33 @@ def _checked_labels(labels: Any, train: Samples) -> np.ndarray:
     return array
 
 
+def _checked_views(wanted: str, train: Samples) -> Views:
+    if train.kind != "images":
+        raise InputError("views= are shifts and mirror images of images; train= holds points. Leave views= out.")
+    return named_views(wanted, train.array.shape[1:])
+
+
+def _through_views(material: Material, embed: Callable[..., Any], views: Views, alpha: float) -> Memorization:
+    """Copies up to shifts and mirror images: the features of each view are made anew."""
+    kind = material.train.array.dtype
+
+    def embed_rows(rows: np.ndarray) -> Any:
+        # Rows of float64 pixels are turned back into the images that the features know.
+        return embed(rows.reshape(len(rows), *views.shape).astype(kind))
+
+    def rows_of(samples: Samples) -> np.ndarray:
+        return samples.array.reshape(len(samples), -1).astype(np.float64)
+
+    invariant = replace(views, embed=embed_rows)
+    test = None if material.test is None else rows_of(material.test)
+    return memorization(
+        generated=rows_of(material.generated), train=rows_of(material.train), test=test, alpha=alpha,
+        invariant=invariant,
+    )  # fmt: skip
+
+
 def _seed_of(rng: np.random.Generator) -> int | str:
     """The seed the generator started from, as text where it has no single number."""
     sequence = rng.bit_generator.seed_seq
     entropy = getattr(sequence, "entropy", None)
     return entropy if isinstance(entropy, int) and entropy < 2**63 else str(entropy)
-
-
-def _overlap(material: Material) -> dict[str, int]:
-    """How many samples are equal, to the last bit, to another one; held-out data that are train are refused."""
-    known = _fingerprints(material.train)
-    fakes = _fingerprints(material.generated)
-    overlap = {
-        "generated_in_train": sum(print_ in known for print_ in fakes),
-        "generated_repeats": len(fakes) - len(set(fakes)),
-    }
-    if material.test is not None:
-        seen = sum(print_ in known for print_ in _fingerprints(material.test))
-        overlap["test_in_train"] = seen
-        if seen == len(material.test):
-            raise InputError(
-                f"all {seen} samples of test= also stand in train=. Held-out data must be held out: pass data that the "
-                "generator was not trained on, or leave test= out."
-            )
-    return overlap
-
-
-def _fingerprints(samples: Samples) -> list[bytes]:
-    # −0.0 equals 0.0, and a float32 equals the float64 of the same value.
-    array = samples.array if samples.array.dtype == np.uint8 else samples.array.astype(np.float64) + 0.0
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(array)]
-
-
-def _protocol(
-    material: Material, made: dict[str, Any], dim: int, seed: int | str, overlap: dict[str, int]
-) -> dict[str, Any]:
-    def described(samples: Samples | None) -> dict[str, Any] | None:
-        if samples is None:
-            return None
-        shape = list(samples.array.shape)
-        return {
-            "source": printable(samples.source),
-            "n": shape[0],
-            "shape": shape,
-            "dtype": str(samples.array.dtype),
-            "formats": list(samples.formats),
-            "notes": [printable(note) for note in samples.notes],
-        }
-
-    warnings = compare_sources(material.generated, material.train, names=("generated", "train"))
-    if material.test is not None:
-        warnings += compare_sources(material.test, material.train, names=("test", "train"))
-
-    return {
-        "generated": described(material.generated),
-        "train": described(material.train),
-        "test": described(material.test),
-        "overlap": overlap,
-        "warnings": [printable(warning) for warning in warnings],
-        "features": made["name"],
-        "fingerprint": made,
-        "feature_dimensions": dim,
-        "margins": {
-            "mode and class share": questions.SHARE_MARGIN,
-            "high-quality share": 1 - questions.FIDELITY_MARGIN,
-            "variance of a mode or class": more_questions.SPREAD_MARGIN,
-            "Fréchet distance, of total variance": questions.VARIANCE_MARGIN,
-            "told from held-out data": more_questions.TOLD_MARGIN,
-        },
-        "seed": seed,
-        "versions": versions(*_PACKAGES),
-    }

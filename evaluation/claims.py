@@ -26,7 +26,9 @@ __all__ = ["CLAIMS"]
 
 _SEED = 20_160_425
 _FRYER = "Some errors associated with the non-parametric estimation of density functions (Fryer, 1976)"
-_SILVERMAN = "Density estimation for statistics and data analysis (Silverman, 1986)"
+_SILVERMAN = (
+    "Density estimation for statistics and data analysis (Silverman, 1986), https://doi.org/10.1201/9781315140919"
+)
 # For each dimension: sizes, repeats of each, steps of the grid on [−5.5, 5.5] (as wide as the narrowest kernel).
 _PLAN = {1: ((500, 2800, 16_000), (240, 70, 20), 121), 2: ((100, 600, 3600), (160, 50, 14), 35)}
 _REACH = 5.5

@@ -44,6 +44,7 @@ def run(compute: Callable[[], _Result], deliver: Callable[[_Result], None], stat
     """Compute, then deliver; returns the exit status, whatever happens on the way."""
     from divergences.errors import InputError
 
+    status = 0
     try:
         result = compute()
         status = status_of(result)

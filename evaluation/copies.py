@@ -1,14 +1,12 @@
 r"""Four published signs of copying, each with the null that its authors left out.
 
-All compare the generated samples with held-out data, which a perfect generator's samples are exchangeable with given
-train; without held-out data nothing is concluded.
+All compare the generated samples with held-out data; without them nothing is concluded.
 
 * *Distance share* (DCR): the share of samples nearer to train (N points) than to the held-out data (M). If the
   generator owes train no more than the held-out data, whether a point of the pool is called train or held-out is a
-  matter of
-  chance: the null share is exactly N/(N+M), **not** ½, and the p-value is a permutation test's, exact. A smooth or
-  collapsed generator does not fool it, since it is as near to one as to the other; but 1 % of copies move it by only ½
-  %.
+  matter of chance: the null share is exactly N/(N+M), **not** ½, and the p-value is a permutation test's, exact. A
+  smooth or collapsed generator does not fool it, since it is as near to one as to the other; but 1 % of copies move it
+  by only ½ %.
 * *C_T* (Meehan et al.): in each cell the distances L of samples and held-out points to the nearest training point of
   that cell are compared by z = (U − mn/2 + ½)/√(mn(m+n+1)/12), U the Mann-Whitney statistic; C_T is their mean,
   weighted by the held-out share P_c of each cell that holds more than 20/n of the samples. ≪ 0: nearer to train than
@@ -18,7 +16,10 @@ train; without held-out data nothing is concluded.
   the next one. Bare percentages say nothing: perfect generators score 32 % in one dimension and 80 % in 64. Beside it
   stands the score of held-out data, and Fisher's exact test of the two (``authenticity`` gives the score alone, train's
   own chance included).
-* *Repeats*: samples equal to a training point, and samples equal or near to each other (``evaluation.support``).
+* *Repeats*: samples equal to a training point, beside held-out data that are. In coarse data a generator that keeps to
+  the common values repeats more of both than fresh data do, so the test counts points, not samples: of the points of
+  the pool that samples repeat, the training ones are hypergeometric (equal points in both count as held-out). Samples
+  equal or near to each other are a matter of ``evaluation.support``.
 
 C_T and authenticity also fall when a generator merely keeps to the dense regions: they are reported, and the verdict
 rests on the distance share and exact repeats alone. The sharper test for few copies is ``memorization``.
@@ -45,7 +46,7 @@ from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_count, as_generator, as_number, as_points
 from divergences.two_sample import Z95
 from evaluation.intervals import clopper_pearson, hypergeometric_tail
-from evaluation.neighbors import nearest, nearest_others
+from evaluation.neighbors import Neighbors, nearest, nearest_others
 from evaluation.support import SupportSize, support_size
 from evaluation.verdict import Verdict
 
@@ -101,7 +102,7 @@ class CopyTests:
         share: of samples nearer to train than to held-out data; null N/(N+M).
         authenticity: share of authentic samples; null that of held-out data.
         data_copying: C_T.
-        exact: share of samples equal to a training point; null that of held-out data.
+        exact: share of samples equal to a training point; null that of held-out data, p-value from the points repeated.
         repeats: how often generated samples coincide with each other.
         note: what is needed, or what stood out.
     """
@@ -154,8 +155,7 @@ def copy_tests(
     authenticity = _compared(
         here.distances[:, 0] > spacing[here.indices[:, 0]], apart.distances[:, 0] > spacing[apart.indices[:, 0]]
     )
-    exact = _compared(here.distances[:, 0] != 0, apart.distances[:, 0] != 0)
-    exact = Compared(_complement(exact.score), _complement(exact.null), exact.p_value)
+    exact = _exact(here, apart, nearest(points, held_out, 1), (len(known), len(held_out)))
     copying = data_copying(generated=points, train=known, test=held_out, cells=_CELLS, rng=rng)
     p_value = min(1.0, 2 * min(share.p_value, exact.p_value))
     repeats = support_size(generated=points, reference=held_out, tolerance=0.0)
@@ -265,7 +265,10 @@ def _compared(good: np.ndarray, null: np.ndarray) -> Compared:
     return Compared(clopper_pearson(n - faults, n), clopper_pearson(m - others, m), p_value)
 
 
-def _complement(share: Estimate) -> Estimate:
-    low, high = share.interval
-    bounds = (1 - high, 1 - low)
-    return Estimate(1 - share.value, share.error, level=share.level, method=share.method, n=share.n, bounds=bounds)
+def _exact(here: Neighbors, apart: Neighbors, beside: Neighbors, sizes: tuple[int, int]) -> Compared:
+    """Repeats of training points by samples (``here``) and held-out data (``apart``), of held-out data by samples."""
+    mine, others = here.distances[:, 0] == 0, beside.distances[:, 0] == 0
+    fresh = np.unique(here.indices[mine & ~others, 0]).size
+    p_value = hypergeometric_tail(fresh, fresh + np.unique(beside.indices[others, 0]).size, *sizes)
+    faults, m = int((apart.distances[:, 0] == 0).sum()), len(apart.distances)
+    return Compared(clopper_pearson(int(mine.sum()), len(mine)), clopper_pearson(faults, m), p_value)

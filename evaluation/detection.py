@@ -6,8 +6,12 @@ finds it is decided by a count, so its power is a sum of binomial probabilities 
 
 * *known modes*: starvation is tested against half of the fair share (``margin``) among the n_HQ samples of high
   quality, at level α/K for K modes: the first step of Holm's procedure, which all others contain. The critical count c
-  is the largest with P(X ≤ c | n_HQ, margin·w) < α/K; the loss is found with probability P(X ≤ c | n_HQ, (1−λ)w), and
+  is the largest with P(X ≤ c | n_HQ, margin·w·h) < α/K; the loss is found with probability P(X ≤ c | n_HQ, (1−λ)w), and
   the least λ for which this is 0.95 is a quantile of a beta law;
+* *an audit* asks two things of a mode, at half the level each: a mode without a hit is tested for its absence among all
+  n samples, a mode with hits for starvation; ``mode_detection`` makes the table of exactly these tests;
+* *classes* told by a classifier with the recall r and the leak l (its answer where it is another class) are seen with
+  rate π·r + (1−π)·l at the share π: ``class_detection``, with the confusion taken as known;
 * *unknown modes* (bins, ``evaluation.unknown_modes``): the fair share is itself only known from m held-out samples, and
   the test is conditional on the total. Then the power has two sources of chance and is found by simulation.
 
@@ -29,14 +33,25 @@ from jaxtyping import Float64
 from scipy.special import bdtr, betaincinv
 
 from divergences import InputError
-from divergences.checks import as_count, as_generator, as_number
+from divergences.checks import ArrayLike, as_count, as_generator, as_number
 
-__all__ = ["DetectionRow", "bin_detection", "detection_table", "lost_in_bin", "one_loss"]
+__all__ = [
+    "DetectionRow",
+    "bin_detection",
+    "class_detection",
+    "detection_table",
+    "lost_in_bin",
+    "lost_mode",
+    "mode_detection",
+    "one_loss",
+]
 
 POWER = 0.95
 _SIZES = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 _LOSSES = np.linspace(0.5, 1.0, 26)
 _DRAWS = 2000
+# Shares that differ by less than this part make one line of a table.
+_ALIKE = 0.02
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ def detection_table(
     ...     print(row)
     n = 100: the complete loss of a mode of weight 0.04 could go unnoticed
     n = 300: the complete loss of a mode of weight 0.04 could go unnoticed
-    n = 2500: a mode of weight 0.04 that lost 78 % is found
+    n = 2500: a mode of weight 0.04 that lost 79 % is found
     """
     count = as_count(modes, "modes=")
     quality = as_number(high_quality, "high_quality=", above=0.0, below=math.nextafter(1, 2))
@@ -106,21 +121,145 @@ def detection_table(
     for n in numbers:
         inside = round(n * quality)
         for share in shares:
-            loss, power = one_loss(inside, share * quality, margin, level) if inside else (math.inf, 0.0)
+            tested = share * quality
+            loss, power = one_loss(inside, tested, margin, level, drawn=share) if inside else (math.inf, 0.0)
             rows.append(DetectionRow(n, share, n * quality * share, loss, power))
     return tuple(rows)
 
 
-def one_loss(n: int, share: float, margin: float, level: float) -> tuple[float, float]:
-    """Least loss found with power 0.95 (infinite if none), and the power at complete loss, of one exact test."""
+def one_loss(n: int, share: float, margin: float, level: float, *, drawn: float | None = None) -> tuple[float, float]:
+    """Least loss found with power 0.95 (infinite if none), and the power at complete loss, of one exact test.
+
+    Args:
+        n: samples that count.
+        share: what the mode is due of all samples; tested is ``margin`` of it.
+        margin: in (0, 1].
+        level: of the test.
+        drawn: what a mode without loss gets of the samples that count; ``share`` if all samples do.
+    """
     counts = np.arange(min(math.ceil(margin * share * n), n - 1) + 1, dtype=np.float64)
     significant = np.flatnonzero(bdtr(counts, n, margin * share) < level)
     if significant.size == 0:
         return math.inf, 0.0
     critical = int(significant[-1])
     # The largest rate at which the hits stay at or below the critical count with probability 0.95.
-    kept = float(betaincinv(critical + 1, n - critical, 1 - POWER)) / share
-    return max(1 - kept, 0.0), 1.0
+    return _least(critical, n, share if drawn is None else drawn), 1.0
+
+
+def _least(critical: int, n: int, drawn: float) -> float:
+    """The least loss at which at most ``critical`` of n samples hit with probability 0.95."""
+    return max(1 - float(betaincinv(critical + 1, n - critical, 1 - POWER)) / drawn, 0.0)
+
+
+def lost_mode(n: int, inside: int, share: float, margin: float, level: float, *, drawn: float) -> tuple[float, float]:
+    """Least loss found with power 0.95 by the two tests of a known mode, absence and starvation; and the power at 1.
+
+    Args:
+        n: samples.
+        inside: those of high quality among them.
+        share: hits a perfect generator gives this mode, of all its samples.
+        margin: share of its due below which it is starved.
+        level: of each of the two tests.
+        drawn: hits a perfect generator gives this mode, of those of high quality.
+    """
+    if inside == 0 or share <= 0:
+        return math.inf, 0.0
+    loss, power = one_loss(inside, share, margin, level, drawn=drawn)
+    # Where no positive count is too low, none at all still may be.
+    if math.isinf(loss) and (share >= 1 or n * math.log1p(-share) < math.log(level)):
+        return _least(0, inside, drawn), 1.0
+    return loss, power
+
+
+def mode_detection(
+    *,
+    weights: Sequence[float],
+    rates: ArrayLike,
+    inside: int,
+    n: int,
+    sizes: Sequence[int],
+    margin: float,
+    level: float,
+) -> tuple[DetectionRow, ...]:
+    """What the tests of known modes find, at these and at other numbers of samples: exact.
+
+    Args:
+        weights: of the modes in the target, shape (K,).
+        rates: hits a perfect generator gives each, of all its samples, shape (K,).
+        inside: samples of high quality seen.
+        n: samples seen: other sizes are thought of with the same share of high quality.
+        sizes: numbers of samples.
+        margin: share of its due below which a mode is starved.
+        level: at which the least Holm-adjusted p-value of either family of tests is significant.
+
+    Returns:
+        One row per size for the rarest mode, the median one and the most common one, as far as they differ.
+    """
+    due = np.asarray(rates, dtype=np.float64)
+    order = np.argsort(due, kind="stable")
+    chosen = _distinct(order[due[order] > 0], due)
+    rows = []
+    for size in sizes:
+        kept = round(size * inside / n)
+        for k in chosen:
+            share = min(float(due[k]), 1.0)
+            loss, power = lost_mode(size, kept, share, margin, level / len(due), drawn=share / float(due.sum()))
+            rows.append(DetectionRow(size, float(weights[k]), size * share, loss, power))
+    return tuple(rows)
+
+
+def class_detection(
+    *, shares: ArrayLike, confusion: ArrayLike, sizes: Sequence[int], margin: float, level: float
+) -> tuple[tuple[int, DetectionRow], ...]:
+    """What the tests of classes find if the classifier errs as it did on held-out data: exact for a known confusion.
+
+    Args:
+        shares: of the classes in train, shape (K,).
+        confusion: row i: how the classifier answers to class i, shape (K, K).
+        sizes: numbers of samples.
+        margin: share of its due below which a class is missing.
+        level: of the least Holm-adjusted p-value.
+
+    Returns:
+        One row per size for the rarest class, the median one and the most common one, counted by what is recognised
+        of them, each with its index.
+    """
+    due, errs = np.asarray(shares, dtype=np.float64), np.asarray(confusion, dtype=np.float64)
+    recall = np.diag(errs)
+    leak = (due @ errs - due * recall) / np.maximum(1 - due, 1e-12)
+    seen = due * np.maximum(recall - leak, 0.0)
+    order = np.argsort(seen, kind="stable")
+    rows = []
+    for n in sizes:
+        for k in _distinct(order, seen):
+            loss, power = _lost_class(n, float(due[k]), float(recall[k]), float(leak[k]), margin, level / len(due))
+            rows.append((k, DetectionRow(n, float(due[k]), n * float(due[k]), loss, power)))
+    return tuple(rows)
+
+
+def _lost_class(n: int, share: float, recall: float, leak: float, margin: float, level: float) -> tuple[float, float]:
+    limit = margin * share * recall + (1 - margin * share) * leak
+    counts = np.arange(min(math.ceil(limit * n), n - 1) + 1, dtype=np.float64)
+    significant = np.flatnonzero(bdtr(counts, n, limit) < level)
+    if significant.size == 0 or recall <= leak:
+        return math.inf, 0.0
+    critical = int(significant[-1])
+    power = float(bdtr(float(critical), n, leak))
+    if power < POWER:
+        return math.inf, power
+    rate = float(betaincinv(critical + 1, n - critical, 1 - POWER))
+    return max(1 - (rate - leak) / (recall - leak) / share, 0.0), power
+
+
+def _distinct(order: np.ndarray, size: np.ndarray) -> list[int]:
+    """First, middle and last of an order, without those of (practically) the same size."""
+    if not len(order):
+        return []
+    chosen: list[int] = []
+    for k in (order[0], order[len(order) // 2], order[-1]):
+        if not chosen or size[k] > size[chosen[-1]] * (1 + _ALIKE):
+            chosen.append(int(k))
+    return chosen
 
 
 def lost_in_bin(here: np.ndarray, there: np.ndarray, n: int, m: int, margin: float) -> Float64[np.ndarray, "..."]:

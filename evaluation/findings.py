@@ -12,14 +12,15 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from divergences.estimate import Estimate
+from evaluation.detection import POWER, DetectionRow
 from evaluation.verdict import Verdict
 
-__all__ = ["Case", "Finding", "decide", "listed", "number", "printable", "short"]
+__all__ = ["Case", "Finding", "decide", "detection_record", "listed", "number", "printable", "short"]
 
 _LISTED = 12
 # Below this a share is rounding.
@@ -103,6 +104,29 @@ def number(value: Estimate | float | None) -> str:
     if value.error == 0:
         return short(value.value)
     return f"{short(value.value)} ± {value.error:.2g}"
+
+
+def detection_record(
+    unit: str, rows: Sequence[DetectionRow], *, level: float, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """A detection table as evidence: which loss of a mode, class or region is found with 95 % power, at which n.
+
+    Args:
+        unit: what is lost: "mode", "class", "region".
+        rows: of the table.
+        level: that the whole question was tested at, at least.
+        names: of what each row is about, where it has one.
+    """
+    told = [None] * len(rows) if names is None else list(names)
+    return {
+        "unit": unit,
+        "power": POWER,
+        "level": level,
+        "rows": [
+            {"name": name, "n": row.n, "weight": row.weight, "expected": row.expected, "loss": row.loss}
+            for name, row in zip(told, rows, strict=True)
+        ],
+    }
 
 
 def listed(names: list[str]) -> str:

@@ -54,8 +54,9 @@ _FEWEST = 8
 # Simulations (1 to 128 dimensions, 3 to 15 samples per dimension) leave less of the second correction than this
 # and d/n together.
 _RESIDUE = 0.1
-# What removing the second order on halves does to the variance: a third of it is that of the pairs within halves.
-_RICHARDSON = 10 / 9
+# A bias left that falls as n^(−p) is 2^p times as large in halves, and w = 1/(2^p − 1) takes it away: 1/3 for p = 2,
+# the next order if enough moments exist; 0.55 for p = 3/2, where five are all there are.
+_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,22 @@ def score(pair: Pair) -> Estimate:
         return _wide(pair)
     value, second, tuned = pair.value, pair.second_order, pair.sampled and n >= _FEWEST
     if tuned:
-        # What is left of the bias is of the next order: four times as large in halves of the samples.
         halves = [Pair(_half(p, start), _half(q, start)).value for start in (0, 1)]
-        correction = (value - sum(halves) / 2) / 3
-        value, second, slack = value + correction, second * _RICHARDSON, (_RESIDUE + dim / n) * abs(correction)
+        correction = (value - sum(halves) / 2) * _WEIGHT
+        # Of the pairs of samples, those within a half count 1 − w in the value and the others 1 + w.
+        value, second, slack = value + correction, second * (1 + _WEIGHT**2), (_RESIDUE + dim / n) * abs(correction)
         how = "debiased in closed form and by halves; delta method, interval of a square"
     else:
         # A trace bias smaller by d/n, up to a factor that simulations put below 1.
         slack = pair.trace_bias * dim / n
         how = "debiased to order 1/n; delta method" + ("" if pair.sampled else " for Gaussian features")
     # Both variances are estimated in coordinates fitted to the same samples, and come out short by about d/n.
-    spread = Spread(pair.first_order * (1 + dim / (2 * n)), second * (1 + dim / n), pair.raw - pair.value)
-    low, high = square_interval(value, spread)
+    bias, second = pair.raw - pair.value, second * (1 + dim / n)
+    if pair.sampled:
+        spread = Spread.of_influences([pair.reference.psi, pair.generated.psi], second, bias)
+    else:
+        spread = Spread(pair.first_order, second, bias)
+    low, high = square_interval(value, spread._replace(first=spread.first * (1 + dim / (2 * n))))
     low, high = low - slack, high + slack
     error = max(value - low, high - value)
     return Estimate(value, error, level=0.95, method=how, n=n, raw=pair.raw, bounds=(low, high))

@@ -1,9 +1,11 @@
-r"""Images as arrays of bytes, none of them changed on the way.
+r"""Images as arrays, none of their values changed on the way.
 
-All images of a set must have one size, and all be grey or all in colour. What can be turned into 8-bit grey or RGB
-without losing anything is, and is noted: one bit per pixel, a palette, an alpha channel that is opaque everywhere. What
-cannot is refused, with a list: 16 bits would be cut to 8, transparency would show hidden colours, CMYK would be
-guessed at. Decoders are named one by one, and truncated or exploding images refused.
+All images of a set must have one size and one depth, and all be grey or all in colour. Images of 8 bits become bytes.
+Those of 9 to 16 bits become fractions of the largest value that their file allows, in single precision: the scale
+[0, 1] on which the pixels of bytes are compared too. What can be turned into grey or RGB without losing anything is,
+and is noted: one bit per pixel, a palette, an alpha channel that is opaque everywhere. What cannot is refused, with a
+list: transparency would show hidden colours, CMYK would be guessed at, the white of signed numbers and fractions is not
+known. Decoders are named one by one, and truncated or exploding images refused.
 
 For lossy formats the strength of the compression is estimated, because it moves every score: the quality of a JPEG from
 its quantisation table.
@@ -23,12 +25,25 @@ import numpy as np
 
 from divergences.errors import InputError
 from evaluation import readers
+from evaluation.deep_images import Undecodable, deep_pixels, largest_value
 
 __all__ = ["IMAGE_SUFFIXES", "Pictures", "class_labels", "decoded", "is_image_name", "shown"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm")
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
 _SHOWN = 6
+# Pixels of a set may take this many times the bytes of its files, unless they are few: what is more is a bomb.
+MAX_RATIO = 500
+_TIFF_CHANNELS = 277
+HARMLESS = 2**28
+_CLEAR = (
+    "Put transparent ones on one background: Image.alpha_composite(Image.new('RGBA', image.size, 'white'), "
+    "image.convert('RGBA')).convert('RGB')."
+)
+_INK = "Convert those of printing colours with their profile, or by image.convert('RGB')."
+_DAMAGED = "Write damaged ones again, or leave them out."
+_LARGE = "Cut large ones into smaller images, or leave them out."
+_OTHER = "Save odd ones as 8-bit grey or RGB PNG, all in the same way, or leave them out."
 # Sum of the luminance table of the JPEG standard (Annex K) at quality 50, entry by entry.
 _LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
@@ -42,7 +57,8 @@ class Pictures:
     """A set of images that was read.
 
     Attributes:
-        array: (n, h, w) or (n, h, w, 3), uint8, in order of their names.
+        array: (n, h, w) or (n, h, w, 3), in order of their names: uint8, or float32 on [0, 1] if they have more than 8
+            bits.
         labels: names of the class folders they lie in, shape (n,), or None.
         formats: the file formats met, such as "PNG" or "JPEG quality 95".
         notes: what was converted, in words.
@@ -61,10 +77,15 @@ class _Image:
     format: str
     change: str = ""
     either: bool = False  # grey values in a palette: equally well grey or in colour
+    depth: int = 8
 
 
 class _Odd(Exception):
-    """This image cannot be used; the text says why."""
+    """This image cannot be used: why, and what to do."""
+
+    def __init__(self, why: str, remedy: str = _OTHER) -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 def is_image_name(name: str) -> bool:
@@ -96,34 +117,42 @@ def decoded(files: Iterable[tuple[str, bytes]], where: str) -> Pictures:
     """
     images: list[_Image] = []
     odd: list[str] = []
-    total = seen = 0
+    remedies: dict[str, None] = {}
+    total = seen = packed = 0
     for name, data in files:
         seen += 1
+        packed += len(data)
         try:
             image = _decode(name, data)
         except _Odd as error:
             odd.append(f"{shown(name)} {error}" if len(odd) < _SHOWN else "")
+            remedies[error.remedy] = None
             continue
         total += image.pixels.nbytes
         if total > readers.MAX_BYTES:
             limit = readers.MAX_BYTES / 2**30
             raise InputError(f"{where} holds more than {limit:g} GiB of pixels. Audit a part of it.")
+        if total > HARMLESS and total > MAX_RATIO * packed:
+            raise InputError(
+                f"{where} would become more than {total / 2**20:.0f} MiB of pixels, over {MAX_RATIO} times the size of "
+                "its files, as images made to fill the memory do. If it is honest, audit a part of it, or save it as "
+                "an array."
+            )
         images.append(image)
     if not seen:
         raise InputError(f"{where} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     if odd:
         more = ", …" if len(odd) > _SHOWN else ""
         raise InputError(
-            f"{where}: {len(odd)} of {seen} images cannot be used as they are: {', '.join(odd[:_SHOWN])}{more}. Images "
-            "must be whole, of 8 bits, grey or RGB, since a silent conversion would change the scores. Convert or "
-            "remove these first, for instance with Pillow: image.convert('RGB').save(...)."
+            f"{where}: {len(odd)} of {seen} images cannot be used as they are: {', '.join(odd[:_SHOWN])}{more}. A "
+            f"silent conversion would change the scores. {' '.join(remedies)}"
         )
     images.sort(key=lambda image: image.name)
-    array = _stacked(images, where)
     changes = sorted({image.change for image in images} - {""})
-    notes = [f"{sum(image.change == change for image in images)} images {change}" for change in changes]
-    names = [image.name for image in images]
-    return Pictures(array, class_labels(names), _formats({image.format for image in images}), tuple(notes))
+    counts = [sum(image.change == change for image in images) for change in changes]
+    notes = [f"{n} image{'s' if n > 1 else ''} {change}" for n, change in zip(counts, changes, strict=True)]
+    names, formats = [image.name for image in images], _formats({image.format for image in images})
+    return Pictures(_stacked(images, where), class_labels(names), formats, tuple(notes))
 
 
 def class_labels(names: list[str]) -> np.ndarray | None:
@@ -142,6 +171,7 @@ def class_labels(names: list[str]) -> np.ndarray | None:
 
 
 def _stacked(images: list[_Image], where: str) -> np.ndarray:
+    """All of them in one array; the list is emptied on the way, so that they are not in memory twice."""
     firm = {image.pixels.ndim for image in images if not image.either}
     if firm == {3}:
         images = [_in_colour(image) if image.either else image for image in images]
@@ -149,15 +179,19 @@ def _stacked(images: list[_Image], where: str) -> np.ndarray:
     for image in images:
         height, width = image.pixels.shape[:2]
         colour = "grey" if image.pixels.ndim == 2 else "colour"
-        kinds.setdefault(f"{width}×{height} {colour}", []).append(shown(image.name))
+        depth = "" if image.depth == 8 else f" of {image.depth} bits"
+        kinds.setdefault(f"{width}×{height} {colour}{depth}", []).append(shown(image.name))
     if len(kinds) > 1:
         ranked = sorted(kinds.items(), key=lambda item: -len(item[1]))
         listed = "; ".join(f"{len(names)} are {what} ({_some(names)})" for what, names in ranked[:_SHOWN])
         raise InputError(
-            f"{where}: all images must have one size and mode: {listed}. Bring them to one before the audit, or leave "
-            "the odd ones out."
+            f"{where}: all images must have one size and mode: {listed}. Bring them to one before the "
+            "audit, or leave the odd ones out."
         )
-    return np.stack([image.pixels for image in images])
+    array = np.empty((len(images), *images[0].pixels.shape), images[0].pixels.dtype)
+    for i in reversed(range(len(images))):
+        array[i] = images.pop().pixels
+    return array
 
 
 def _some(names: list[str]) -> str:
@@ -179,11 +213,17 @@ def _decode(name: str, data: bytes) -> _Image:
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     raise _Odd(f"has {frames} frames")
+                white = largest_value(image, data)
+                if white > 255:
+                    pixels, change = _fractions(image, data)
+                    return _Image(name, pixels, _format(image, data), change, depth=white.bit_length())
                 image.load()
-                pixels, change = _pixels(image)
+                pixels, change = _pixels(image, white)
                 return _Image(name, pixels, _format(image, data), change, either=change.endswith("grey palette"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _Odd("claims more pixels than an honest image has") from error
+        raise _Odd("claims more pixels than an honest image has", _LARGE) from error
+    except Undecodable as error:
+        raise _Odd(str(error), _INK if "CMYK" in str(error) else _OTHER) from error
     except _Odd:
         raise
     except (*readers.BROKEN, Warning, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -191,19 +231,37 @@ def _decode(name: str, data: bytes) -> _Image:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "BytesIO" in reason:
             reason = "no such format"
-        raise _Odd(f"is not a complete PNG, JPEG, WEBP, BMP or PPM image ({reason})") from error
+        raise _Odd(f"is not a complete PNG, JPEG, WEBP, BMP, PPM or TIFF image ({reason})", _DAMAGED) from error
 
 
-def _pixels(image: Any) -> tuple[np.ndarray, str]:
+def _fractions(image: Any, data: bytes) -> tuple[np.ndarray, str]:
+    """Grey (h, w) or RGB (h, w, 3) of more than 8 bits as fractions of white, and what was done."""
+    channels, white, key = deep_pixels(image, data)
+    note = f"had more than 8 bits per channel, read as fractions of {white}"
+    if channels.shape[-1] in (2, 4):
+        if channels[..., -1].min() < white:
+            raise _Odd(f"has mode {image.mode}, with transparent pixels", _CLEAR)
+        channels = channels[..., :-1]
+        note += "; the alpha channel, opaque everywhere, was dropped"
+    elif key is not None and (channels == key).all(axis=-1).any():
+        raise _Odd(f"has mode {image.mode}, with transparent pixels", _CLEAR)
+    values = (channels / white).astype(np.float32)
+    return (values[..., 0] if values.shape[-1] == 1 else values), note
+
+
+def _pixels(image: Any, white: int) -> tuple[np.ndarray, str]:
     """8-bit grey (h, w) or RGB (h, w, 3), and what had to be done for it; only what loses nothing is done."""
     mode = image.mode
     grey, note = mode in ("L", "LA", "1"), ""
     if mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
         if mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "1"):
             raise _Odd(f"has mode {mode} with transparency")
+        if mode == "L" and white < 255 and isinstance(image.info.get("transparency"), int):
+            # Of 2 or 4 bits the pixels have been spread over 0 to 255, and the transparent grey has not.
+            image.info["transparency"] *= 255 // white
         image = image.convert("RGBA")
         if np.asarray(image)[..., 3].min() < 255:
-            raise _Odd(f"has mode {mode}, with transparent pixels")
+            raise _Odd(f"has mode {mode}, with transparent pixels", _CLEAR)
         note = "had an alpha channel that is opaque everywhere, which was dropped"
         image = image.convert("RGB")
     elif mode == "P":
@@ -211,8 +269,9 @@ def _pixels(image: Any) -> tuple[np.ndarray, str]:
     elif mode == "1":
         image, note = image.convert("L"), "had one bit per pixel, read as 0 and 255"
     elif mode not in ("L", "RGB"):
-        bits = " (more than 8 bits)" if mode.startswith(("I", "F")) else ""
-        raise _Odd(f"has mode {mode}{bits}")
+        raise _Odd(f"has mode {mode}", _INK if mode in ("CMYK", "LAB", "YCbCr") else _OTHER)
+    if image.format == "TIFF" and image.tag_v2.get(_TIFF_CHANNELS, 1) > len(image.getbands()):
+        raise _Odd("has more channels than its colours need")
     pixels = np.asarray(image)
     if grey and pixels.ndim == 3:
         pixels = pixels[..., 0]
@@ -227,6 +286,8 @@ def _format(image: Any, data: bytes) -> str:
     if image.format == "WEBP":
         # The chunk after the header says how the pixels are coded; an extended file has it further on.
         return "WEBP lossless" if b"VP8L" in data[:64] else "WEBP lossy"
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
+        return "JPEG in TIFF"
     return "PGM or PPM" if image.format == "PPM" else str(image.format)
 
 
@@ -244,8 +305,8 @@ def _table_sums() -> np.ndarray:
 
 
 def _formats(met: set[str]) -> tuple[str, ...]:
-    qualities = sorted(int(name.split()[-1]) for name in met if name.startswith("JPEG"))
-    others = sorted(name for name in met if not name.startswith("JPEG"))
+    qualities = sorted(int(name.split()[-1]) for name in met if name.startswith("JPEG quality"))
+    others = sorted(name for name in met if not name.startswith("JPEG quality"))
     if not qualities:
         return tuple(others)
     low, high = qualities[0], qualities[-1]

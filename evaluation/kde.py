@@ -49,8 +49,8 @@ from divergences.distributions import (
 __all__ = ["KDE"]
 
 _RULES = ("silverman", "scott", "cv")
-# Largest intermediate array of a blocked evaluation, in floats (32 MB).
-_BLOCK = 4_000_000
+# Largest intermediate array of a blocked evaluation, in floats (2 MB: several of them fit a processor's cache).
+_BLOCK = 250_000
 _HOPELESS = 1e12
 # Up to here a k-d tree finds the points within a compact kernel's reach faster than all distances are computed.
 _TREE_DIM = 10

@@ -17,7 +17,8 @@ subsets of 1000 instead, which is no error of their mean: it does not shrink wit
 is answered by relabelling the pooled points (``null``): an exact level, whatever the law.
 
 **Cost.** Tiles of the kernel matrix, each unordered pair of points once, relabelled scores included (they are quadratic
-forms of the tiles): memory for the samples and a few tiles.
+forms of the tiles). Samples are read tile by tile, from disk if they are mapped from there, and never
+copied as a whole: memory for a few tiles, and 8 bytes for each sample and relabelling.
 
 References:
     Demystifying MMD GANs (Bińkowski, Sutherland, Arbel, Gretton, 2018), https://arxiv.org/abs/1801.01401. A kernel
@@ -35,11 +36,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number, as_points
+from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number
 from divergences.errors import InputError
 from divergences.kernels import median_bandwidth
 from divergences.two_sample import Z95, Null, TwoSampleEstimate, few, relabellings, remarks
 from evaluation.squares import Spread, square_interval
+from evaluation.tiles import Cloud, as_cloud
 
 __all__ = ["KernelEstimate", "cmmd", "kid", "rbf_mmd"]
 
@@ -142,7 +144,7 @@ def rbf_mmd(
     """
     y, x = _pair(generated, reference)
     if bandwidths is None:
-        widths = median_bandwidth(x, y) * np.array(_OCTAVES)
+        widths = median_bandwidth(x.raw, y.raw) * np.array(_OCTAVES)
         rule = f"median distance {widths[2]:.6g} times {', '.join(f'{octave:g}' for octave in _OCTAVES)}"
     else:
         widths = np.atleast_1d(as_array(bandwidths, "bandwidths="))
@@ -182,12 +184,29 @@ def cmmd(
     return _estimate(y, x, lambda a, b: _CMMD_SCALE * gaussian(a, b), method, rng, permutations)
 
 
-def _pair(generated: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:
-    y = as_points(generated, "generated=", minimum=_MINIMUM)
-    x = as_points(reference, "reference=", minimum=_MINIMUM)
-    if y.shape[1] != x.shape[1]:
-        raise InputError(f"generated= has {y.shape[1]} features and reference= has {x.shape[1]}; they must agree.")
+def _pair(generated: Any, reference: Any) -> tuple[Cloud, Cloud]:
+    y = as_cloud(generated, "generated=", minimum=_MINIMUM)
+    x = as_cloud(reference, "reference=", minimum=_MINIMUM)
+    if y.dim != x.dim:
+        raise InputError(f"generated= has {y.dim} features and reference= has {x.dim}; they must agree.")
     return y, x
+
+
+# Rows of the pooled samples, as float64.
+_Rows = Callable[[slice], np.ndarray]
+
+
+def _pooled(y: Cloud, x: Cloud) -> _Rows:
+    """The generated samples and then the reference, a tile at a time: neither is copied as a whole."""
+    n = len(y)
+
+    def rows(part: slice) -> np.ndarray:
+        if part.stop <= n:
+            return y.rows(part)
+        behind = x.rows(slice(max(part.start - n, 0), part.stop - n))
+        return behind if part.start >= n else np.concatenate([y.rows(slice(part.start, n)), behind])
+
+    return rows
 
 
 def _cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -220,9 +239,8 @@ class _Sums(NamedTuple):
     forms: Float64[np.ndarray, " count"]
 
 
-def _sweep(pool: np.ndarray, n: int, labels: np.ndarray, kernel: Kernel) -> _Sums:
+def _sweep(pool: _Rows, n: int, total: int, labels: np.ndarray, kernel: Kernel) -> _Sums:
     """Each tile of the upper triangle once: row sums, Σ K², and zᵀK z for every column of labels."""
-    total = len(pool)
     to_first, to_all, diagonal = np.zeros(total), np.zeros(total), np.zeros(total)
     forms, squares = np.zeros(labels.shape[1]), 0.0
     first = np.zeros(total)
@@ -230,9 +248,10 @@ def _sweep(pool: np.ndarray, n: int, labels: np.ndarray, kernel: Kernel) -> _Sum
     starts = range(0, total, _TILE)
     for i in starts:
         rows = slice(i, min(i + _TILE, total))
+        left = pool(rows)
         for j in range(i, total, _TILE):
             columns = slice(j, min(j + _TILE, total))
-            values = kernel(pool[rows], pool[columns])
+            values = kernel(left, left if i == j else pool(columns))
             if not np.isfinite(values).all():
                 raise InputError("the kernel overflows on these features. Scale them down, the same for both sets.")
             twice = 1.0 if i == j else 2.0
@@ -250,11 +269,11 @@ def _sweep(pool: np.ndarray, n: int, labels: np.ndarray, kernel: Kernel) -> _Sum
     return _Sums(to_first, to_all, diagonal, squares, forms)
 
 
-def _estimate(y: np.ndarray, x: np.ndarray, kernel: Kernel, method: str, rng: Any, permutations: int) -> KernelEstimate:
+def _estimate(y: Cloud, x: Cloud, kernel: Kernel, method: str, rng: Any, permutations: int) -> KernelEstimate:
     n, m = len(y), len(x)
     count = as_count(permutations, "permutations=")
     labels = np.empty((n + m, 0)) if rng is None else relabellings(n, m, as_generator(rng, "rng="), count)
-    sums = _sweep(np.concatenate([y, x]), n, labels, kernel)
+    sums = _sweep(_pooled(y, x), n, n + m, labels, kernel)
     value, raw, spread = _moments(sums, n, m)
     low, high = square_interval(value, spread)
     near = (low <= 0, "the interval reaches 0: whether the laws differ is for the permutation null to say")
@@ -294,14 +313,14 @@ def _moments(sums: _Sums, n: int, m: int) -> tuple[float, float, Spread]:
     to_second = sums.to_all - sums.to_first
     witness_first = sums.to_first[:n] / (n - 1) - to_second[:n] / m
     witness_second = sums.to_first[n:] / n - to_second[n:] / (m - 1)
-    first = float(4 * witness_first.var(ddof=1) / n + 4 * witness_second.var(ddof=1) / m)
     # ζ with each sample's own centring: of E k(X, X')², minus twice the mean squared row mean, plus the squared mean.
     pool = n + m
     rows = sums.to_all / (pool - 1)
     mean = float(rows.mean())
     zeta = max(sums.squares / (pool * (pool - 1)) - 2 * float(rows @ rows) / pool + mean**2, 0.0)
     second = 2 * zeta * (1 / (n * (n - 1)) + 2 / (n * m) + 1 / (m * (m - 1)))
-    return value, raw, Spread(first, second, max(raw - value, 0.0))
+    influences = [2 * witness_first, 2 * witness_second]
+    return value, raw, Spread.of_influences(influences, second, max(raw - value, 0.0))
 
 
 def _subsets(subsets: Any, n: int, m: int) -> tuple[int, int]:
@@ -320,7 +339,7 @@ def _subsets(subsets: Any, n: int, m: int) -> tuple[int, int]:
     return count, size
 
 
-def _protocol(y: np.ndarray, x: np.ndarray, count: int, size: int) -> KernelEstimate:
+def _protocol(y: Cloud, x: Cloud, count: int, size: int) -> KernelEstimate:
     """Mean over subsets; its error is that of all pairs, taken from the subsets' own variances, and of the drawing."""
     legacy = np.random.RandomState  # noqa: NPY002 (seeded and private: the published digits are of this stream)
     draw = legacy(_PROTOCOL_SEED)
@@ -328,7 +347,8 @@ def _protocol(y: np.ndarray, x: np.ndarray, count: int, size: int) -> KernelEsti
     bias = 0.0
     for b in range(count):
         mine, theirs = draw.choice(len(y), size, replace=False), draw.choice(len(x), size, replace=False)
-        sums = _sweep(np.concatenate([y[mine], x[theirs]]), size, labels, _cubic)
+        both = np.concatenate([y.rows(mine), x.rows(theirs)])
+        sums = _sweep(both.__getitem__, size, 2 * size, labels, _cubic)
         values[b], _, spread = _moments(sums, size, size)
         firsts, seconds, bias = firsts + spread.first, seconds + spread.second, bias + spread.bias
     # Of a subset's variance the first order falls as 1/n and the second as 1/n²; half of the first is its noise 2τ².

@@ -40,7 +40,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from divergences import Estimate
 from divergences.checks import ArrayLike, as_count, as_number, as_points
-from evaluation.detection import one_loss
+from evaluation.detection import lost_mode
 from evaluation.histograms import histogram_scores
 from evaluation.intervals import binomial_test, clopper_pearson, clopper_pearson_bounds, holm
 from evaluation.labelled import ClassRecord, LabelledModes, labelled_modes
@@ -261,7 +261,7 @@ def _power_note(n: int, n_inside: int, weights: np.ndarray, fair: np.ndarray, ma
             f"with n={n} even the complete loss of {mode} could be chance ({n * rate:.3g} hits are expected); "
             f"draw at least {need} samples"
         )
-    loss, found = one_loss(n_inside, rate, margin, level) if n_inside else (math.inf, 0.0)
+    loss, found = lost_mode(n, n_inside, rate, margin, level, drawn=rate / float(fair.sum()))
     if not found:
         return f"with n={n} the complete loss of {mode} would be found; a partial loss would not"
     return (

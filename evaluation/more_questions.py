@@ -26,11 +26,13 @@ from scipy.special import ndtr
 
 from divergences.estimate import Estimate
 from divergences.two_sample import Z95
-from evaluation.findings import Case, Finding, listed, printable
+from evaluation.detection import DetectionRow, bin_detection
+from evaluation.findings import Case, Finding, detection_record, listed, printable
 from evaluation.intervals import holm
 from evaluation.labelled import LabelledModes
 from evaluation.modes import ModeCoverage
-from evaluation.questions import FEWEST, SHARE_MARGIN
+from evaluation.questions import FEWEST, SHARE_MARGIN, SIZES
+from evaluation.sweep import Sweep
 from evaluation.two_sample import two_sample
 from evaluation.unknown_modes import BinRecord, UnknownModes, unknown_modes
 from evaluation.verdict import Verdict
@@ -43,6 +45,7 @@ TOLD_MARGIN = 0.9
 _FEWEST_FREEDOMS = 12
 _PERMUTATIONS = 199
 _FEWEST_TO_BIN = 200
+_TABLE_SEED = 20_050_712
 # Level of the exact test of any difference, and the half-width above which a score says nothing.
 _ANY = 0.05
 _ROUGH = 0.15
@@ -194,15 +197,29 @@ def lost_regions(
     train: Float64[np.ndarray, "m d"],
     test: Float64[np.ndarray, "k d"] | None,
     rng: np.random.Generator,
+    level: float = 0.05,
 ) -> Case | None:
-    """Which regions of the data are left out; None where train is too small to be cut into bins."""
+    """Which regions of the data are left out; None where train is too small to be cut into bins.
+
+    ``level`` is what Holm's procedure grants this question at least.
+    """
     if len(train) < _FEWEST_TO_BIN or len(generated) < _FEWEST_TO_BIN:
         return None
     found = unknown_modes(generated=generated, train=train, test=test, margin=SHARE_MARGIN, rng=rng)
+    # The same counts are simulated whatever the seed of the audit: the table depends on the sizes alone.
+    draw = np.random.default_rng(_TABLE_SEED)
+    missed = [
+        row
+        for times in SIZES
+        for row in bin_detection(
+            weights=[1 / found.bins, 0.5 / found.bins], bins=found.bins, n=found.n * times, reference=found.reference,
+            rng=draw, margin=SHARE_MARGIN, alpha=level,
+        )
+    ]  # fmt: skip
 
-    def conclude(level: float) -> Finding:
-        lost = [record for record in (*found.missing, *found.starved) if record.p_adjusted < level]
-        verdict, meaning = _region_answer(found, lost)
+    def conclude(granted: float) -> Finding:
+        lost = [record for record in (*found.missing, *found.starved) if record.p_adjusted < granted]
+        verdict, meaning = _region_answer(found, lost, missed[:2])
         return Finding(
             name="mode loss",
             question="Does the generator reach every region of the data?",
@@ -222,7 +239,8 @@ def lost_regions(
                 "ndb": found.ndb.different,
                 "ndb_null": found.ndb.null,
                 "jsd": found.ndb.jsd,
-                "power": [str(row) for row in found.power],
+                "power": [str(row) for row in missed[:2]],
+                "detection": detection_record("region", missed, level=level),
                 "regions": [
                     {
                         "name": str(record.index),
@@ -240,8 +258,8 @@ def lost_regions(
     return Case(found.p_value, conclude)
 
 
-def _region_answer(found: UnknownModes, lost: list[BinRecord]) -> tuple[Verdict, str]:
-    missed = f"What this audit could have missed: {'; '.join(str(row) for row in found.power)}."
+def _region_answer(found: UnknownModes, lost: list[BinRecord], power: list[DetectionRow]) -> tuple[Verdict, str]:
+    missed = f"What this audit could have missed: {'; '.join(str(row) for row in power)}."
     if lost:
         rows = ", ".join(str(record.examples[0]) for record in lost[:6] if record.examples)
         return Verdict.FLAGGED, (
@@ -250,15 +268,19 @@ def _region_answer(found: UnknownModes, lost: list[BinRecord]) -> tuple[Verdict,
             "distorted that they fall elsewhere would look the same. "
             f"{missed}"
         )
-    if all(math.isinf(row.loss) for row in found.power):
+    if all(math.isinf(row.loss) for row in power):
         return Verdict.INCONCLUSIVE, f"{found.n} samples would not show the complete loss of a region. {missed}"
     return Verdict.CLEAR, f"No region has significantly less than {SHARE_MARGIN:g} of its share. {missed}"
 
 
 def told_apart(
-    *, generated: Float64[np.ndarray, "n d"], test: Float64[np.ndarray, "k d"], rng: np.random.Generator
+    *,
+    generated: Float64[np.ndarray, "n d"],
+    test: Float64[np.ndarray, "k d"],
+    rng: np.random.Generator,
+    swept: Sweep | None = None,
 ) -> Case:
-    """Whether a classifier can tell generated from held-out samples."""
+    """Whether a classifier can tell generated from held-out samples; ``swept`` is a sweep of both, beside train."""
     n = min(len(generated), len(test))
     if n < FEWEST:
         return Case(None, lambda level: _untold(n))
@@ -266,7 +288,10 @@ def told_apart(
         points[np.sort(rng.permutation(len(points))[:_LARGEST])] if len(points) > _LARGEST else points
         for points in (generated, test)
     ]
-    found = two_sample(generated=picked[0], test=picked[1], rng=rng, permutations=_PERMUTATIONS)
+    whole = max(len(generated), len(test)) <= _LARGEST
+    found = two_sample(
+        generated=picked[0], test=picked[1], rng=rng, permutations=_PERMUTATIONS, swept=swept if whole else None
+    )
     exact = found.p_value
     scores = {_AUC: found.classifier, _NEIGHBORS: found.neighbors}
     tails = {name: _tail(score) for name, score in scores.items()}

@@ -11,7 +11,8 @@ The hypotheses leave room for generators that are good and not perfect; the marg
 * *distribution*: the debiased Fréchet distance to train is at most a tenth of the total variance of train's features.
   Normal p, from the distance's own standard error; flagged only if the lower confidence bound lies above the margin as
   well. A difference that is certain but smaller is reported, not flagged.
-* *memorization* is calibrated by itself, at its own false-alarm rate, and does not join the others in Holm's procedure.
+* *memorization* (``evaluation.copy_question``) is calibrated by itself, at its own false-alarm rate, and does not join
+  the others in Holm's procedure.
 
 With fewer than ten generated samples nothing is tested, and what cannot be tested is inconclusive. So is a mode or
 class whose complete loss this n would not have shown, and a distance whose error is larger than the margin it is held
@@ -28,25 +29,27 @@ from scipy.special import ndtr
 
 from divergences.estimate import Estimate
 from divergences.two_sample import Z95
-from evaluation.findings import Case, Finding, listed, number, printable
+from evaluation.detection import class_detection, mode_detection
+from evaluation.findings import Case, Finding, detection_record, listed, number, printable, short
 from evaluation.frechet import fid
 from evaluation.intervals import binomial_test, holm
 from evaluation.labelled import LabelledModes
-from evaluation.memorization import Memorization
 from evaluation.modes import ModeCoverage, quality_threshold
 from evaluation.moments import Moments
 from evaluation.verdict import Verdict
 
-__all__ = ["class_loss", "copying", "distribution", "fidelity", "mode_loss"]
+__all__ = ["class_loss", "distribution", "fidelity", "mode_loss"]
 
 FEWEST = 10
 SHARE_MARGIN = 0.5
 FIDELITY_MARGIN = 0.25
 VARIANCE_MARGIN = 0.1
+# Detection tables are made for this many times the samples there are.
+SIZES = (1, 3, 10)
 
 
-def mode_loss(found: ModeCoverage) -> Case:
-    """Which known modes are missing or starved."""
+def mode_loss(found: ModeCoverage, *, level: float = 0.05) -> Case:
+    """Which known modes are missing or starved; ``level`` is what Holm's procedure grants this question at least."""
     hits = np.array([record.hits for record in found.per_mode])
     fair = np.array([record.expected for record in found.per_mode]) / found.n
     reached = hits > 0
@@ -54,11 +57,16 @@ def mode_loss(found: ModeCoverage) -> Case:
     starving = holm(binomial_test(hits, int(found.inside.sum()), np.minimum(SHARE_MARGIN * fair, 1.0), side="less"))
     p_values = np.minimum(2 * np.where(reached, starving, absent), 1.0)
     names = [f"{record.index} at {_place(record.mean)}" for record in found.per_mode]
+    # Half the level for each of the two families of tests.
+    missed = mode_detection(
+        weights=[record.weight for record in found.per_mode], rates=fair, inside=int(found.inside.sum()), n=found.n,
+        sizes=[found.n * times for times in SIZES], margin=SHARE_MARGIN, level=level / 2,
+    )  # fmt: skip
 
-    def conclude(level: float) -> Finding:
-        lost = p_values < level
+    def conclude(granted: float) -> Finding:
+        lost = p_values < granted
         states = np.select([lost & ~reached, lost, ~reached], ["missing", "starved", "undecided"], "reached")
-        verdict, meaning = _mode_answer(found, states, names, level)
+        verdict, meaning = _mode_answer(found, states, names, granted)
         unsure = int((states == "undecided").sum())
         return Finding(
             name="mode loss",
@@ -79,9 +87,17 @@ def mode_loss(found: ModeCoverage) -> Case:
                 "missing": np.flatnonzero(states == "missing").tolist(),
                 "starved": np.flatnonzero(states == "starved").tolist(),
                 "undecided": np.flatnonzero(states == "undecided").tolist(),
+                "rule": found.rule,
+                "minimum_hits": found.minimum_hits,
                 "reverse_kl": found.reverse_kl,
                 "noise_floor": found.noise_floor,
+                "forward_kl": found.forward_kl,
+                "forward_floor": found.forward_floor,
+                "jsd": found.jsd,
+                "jsd_floor": found.jsd_floor,
+                "empty_chance": found.empty_chance,
                 "power": found.power_note,
+                "detection": detection_record("mode", missed, level=level),
                 "per_mode": [
                     {
                         "name": str(record.index),
@@ -175,14 +191,18 @@ def fidelity(found: ModeCoverage) -> Case:
     return Case(p_value if found.n >= FEWEST else None, conclude)
 
 
-def class_loss(found: LabelledModes) -> Case:
-    """Which labelled classes are missing."""
+def class_loss(found: LabelledModes, *, level: float = 0.05) -> Case:
+    """Which labelled classes are missing; ``level`` is what Holm's procedure grants this question at least."""
     adjusted = np.array([record.p_adjusted for record in found.per_class])
     names = [printable(record.label) for record in found.per_class]
     total = len(names)
+    missed = class_detection(
+        shares=[record.fair for record in found.per_class], confusion=found.confusion,
+        sizes=[found.n * times for times in SIZES], margin=SHARE_MARGIN, level=level,
+    )  # fmt: skip
 
-    def conclude(level: float) -> Finding:
-        lost = adjusted < level
+    def conclude(granted: float) -> Finding:
+        lost = adjusted < granted
         missing = [name for name, gone in zip(names, lost, strict=True) if gone]
         # What this level does not reject, and what this n could not have rejected, stays open.
         open_ = [name for name in map(printable, found.undecided) if name not in missing]
@@ -210,6 +230,9 @@ def class_loss(found: LabelledModes) -> Case:
                 "confusion": found.confusion,
                 "assigned": found.assigned,
                 "power": found.power_note,
+                "detection": detection_record(
+                    "class", [row for _, row in missed], level=level, names=[names[index] for index, _ in missed]
+                ),
                 "per_class": [
                     {
                         "name": name,
@@ -283,7 +306,14 @@ def distribution(
             p_value=p_value,
             verdict=verdict,
             meaning=_distance_answer(verdict, measured, held_out, margin, n),
-            evidence={"margin": margin, "total_variance": variance, "held_out": held_out},
+            evidence={
+                "margin": margin,
+                "total_variance": variance,
+                "held_out": held_out,
+                "plain": measured.raw,
+                "plain_bias": None if measured.raw is None else measured.raw - measured.value,
+                "error": measured.method,
+            },
         )
 
     return Case(p_value, conclude)
@@ -294,6 +324,12 @@ def _distance_answer(verdict: Verdict, measured: Estimate, held_out: Estimate | 
         "The distance compares means and covariances. It is debiased: a perfect generator scores 0 on average, at any n"
     )
     what += "." if held_out is None else f". Held-out data score {number(held_out)}."
+    if measured.raw is not None:
+        what += (
+            f" The plain distance, which other programs print, is {short(measured.raw)}; "
+            f"{short(measured.raw - measured.value)} of that is what {n} samples make by themselves. The error comes "
+            "from the influence of each sample on the distance; nothing is extrapolated to more samples."
+        )
     limit = f"{VARIANCE_MARGIN:g} of the total variance of train, {margin:.3g}"
     if verdict is Verdict.FLAGGED:
         return (
@@ -310,71 +346,6 @@ def _distance_answer(verdict: Verdict, measured: Estimate, held_out: Estimate | 
     return (
         f"{what} The difference {sure}: flagged would be more than {limit}, with confidence. Equal means and "
         "covariances do not make equal distributions: this finding alone would miss much."
-    )
-
-
-def copying(found: Memorization, *, same: bool) -> Finding:
-    """Whether training data are handed out; ``same`` says that generated= is train= itself, or rows of it."""
-    rate = f"a perfect generator is flagged with a chance of at most {found.false_alarm:g}"
-    n, verdict = len(found.scores), found.verdict
-    note = found.note[:1].upper() + found.note[1:]
-    if verdict is Verdict.CLEAR and n < FEWEST:
-        verdict, note = (
-            Verdict.INCONCLUSIVE,
-            f"{n} samples are too few to clear a generator of copying. Draw more samples",
-        )
-    if verdict is Verdict.FLAGGED:
-        meaning = (
-            f"{note} ({rate}). "
-            + ("Every sample is a training sample: was the training file passed as the generated one? " if same else "")
-            + "Look at the pairs below: a copy resembles its training sample and not the held-out one. Near-duplicates "
-            "within the data, some in train and some among the held-out, weaken this test; a held-out set drawn from "
-            "elsewhere than train would make any generator look like a copier. If the pairs are copies, train on more "
-            "data, for a shorter time, or with augmentation."
-        )
-    elif verdict is Verdict.CLEAR:
-        meaning = (
-            f"{note} ({rate}). Not seen: copies changed by more than the spacing of "
-            "the data, and copies up to a symmetry that the features do not know, such as mirrored images."
-        )
-    else:
-        meaning = f"{note}."
-        if len(found.null_scores) == 0:
-            meaning += (
-                " Keep some data aside before training and pass them as held-out data: copying shows only beside data "
-                "that the generator has never seen."
-            )
-    return Finding(
-        name="memorization",
-        question="Does the generator hand out its training data?",
-        quantity="share of samples that are copies",
-        estimate=found.copy_share,
-        null=0.0,
-        p_value=found.p_value if len(found.null_scores) else None,
-        verdict=verdict,
-        meaning=meaning,
-        evidence={
-            "false_alarm": found.false_alarm,
-            "sensitivity": found.sensitivity,
-            "exact_copies": found.exact_copies,
-            "suspect_count": len(found.suspects),
-            "suspects": [
-                {
-                    "generated": suspect.generated,
-                    "train": suspect.train,
-                    "distance": suspect.distance,
-                    "score": suspect.score,
-                    "p_value": suspect.p_value,
-                }
-                for suspect in found.suspects
-            ],
-            "scores": found.scores,
-            "null_scores": found.null_scores,
-            "distances": found.distances,
-            "null_distances": found.null_distances,
-            "nearest_train": found.nearest_train,
-            "nearest_test": found.nearest_test,
-        },
     )
 
 

@@ -4,6 +4,32 @@ All three say the same: the verdict; each question with its answer, the number w
 generator would score, what the answer means; and how to repeat the audit. None holds a date or anything else that would
 differ between two runs with the same seed.
 
+**JSON**, schema ``mintmark-audit-2`` (the number rises when a key goes or changes its meaning; new keys may come at any
+time):
+
+=================  =====================================================================================================
+``schema``         "mintmark-audit-2"
+``verdict``        "clear", "flagged" or "inconclusive", of the whole
+``exit_status``    0, 1 or 3
+``findings[]``     ``name, question, verdict, quantity, estimate, null, p_value, meaning, evidence``
+``scores[]``       ``name, estimate, null, meaning``: numbers without a verdict, since schema 2
+``protocol``       ``generated, train, test`` (``source, n, shape, dtype, formats, notes``; null if not given),
+                   ``features, fingerprint, feature_dimensions, margins, seed, versions, alpha, alpha_memorization,
+                   overlap, warnings, reference, views``
+=================  =====================================================================================================
+
+An estimate is ``value, error, level, method, n, raw, bounds, note``; a null is an estimate, a number, or null where
+nobody knows. Not a number and infinities are the strings "nan", "inf" and "-inf". An array of more than 1000 numbers is
+summed up as ``shape, min, median, max``. ``evidence`` holds what the finding rests on, among it
+
+* ``detection``: ``unit, power, level, rows[]`` of ``name, n, weight, expected, loss``: the least share of a mode, class
+  or region whose loss is found with that power at that n ("inf": not even all of it);
+* of *mode loss*: ``per_mode[]``, ``rule, minimum_hits``, and the divergences of the histogram less their floors
+  (``reverse_kl, noise_floor, forward_kl, forward_floor, jsd, jsd_floor``); or ``regions[]`` without known modes;
+* of *distribution*: ``plain, plain_bias, held_out, margin``;
+* of *memorization*: ``suspects[]`` of ``generated, train, distance, score, p_value, q_value, nearest_test,
+  test_distance``, ``suspect_count``, and ``discoveries``: samples at each false-discovery rate.
+
 The page is self-contained and holds no script; its policy header forbids the browser to fetch anything. Whatever came
 from outside, such as file names and labels, is escaped.
 """
@@ -20,14 +46,16 @@ import numpy as np
 
 from divergences.estimate import Estimate
 from evaluation.audit import AuditReport
-from evaluation.findings import Finding, number, short
+from evaluation.findings import Finding, number
+from evaluation.scores import Score
+from evaluation.tables import Table, p_text, score_table, tables_of
 from evaluation.verdict import Verdict
 
 __all__ = ["SCHEMA", "to_dict", "to_html", "to_json", "to_text"]
 
-SCHEMA = "mintmark-audit-1"
+SCHEMA = "mintmark-audit-2"
 _WIDTH = 100
-_ROWS = 12
+_PERFECT = "a perfect generator"
 # Longer arrays are summed up in JSON: the samples themselves are the user's already.
 _LISTED = 1000
 _MARK = {Verdict.CLEAR: "✓", Verdict.FLAGGED: "✕", Verdict.INCONCLUSIVE: "?"}
@@ -63,6 +91,15 @@ def to_dict(report: AuditReport) -> dict[str, Any]:
             }
             for finding in report.findings
         ],
+        "scores": [
+            {
+                "name": score.name,
+                "estimate": _plain(score.estimate),
+                "null": _plain(score.null),
+                "meaning": score.meaning,
+            }
+            for score in report.scores
+        ],
         "protocol": _plain(report.protocol),
     }
 
@@ -82,6 +119,7 @@ def to_text(report: AuditReport) -> str:
         lines += _wrapped(f"! {warning}", "  ")
     for finding in report.findings:
         lines += ["", *_finding_lines(finding)]
+    lines += _score_lines(report)
     lines += ["", *_wrapped(_rates(report), "  ")]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -114,23 +152,28 @@ def to_html(report: AuditReport) -> str:
                 "estimate": number(finding.estimate),
                 "method": finding.estimate.method,
                 "null": number(finding.null),
-                "p_value": _p_value(finding.p_value),
+                "p_value": p_text(finding.p_value),
                 "meaning": finding.meaning,
-                "table": _table(finding),
+                "tables": tables_of(finding),
                 "pictures": illustrate(report, finding),
             }
             for finding in report.findings
+        ],
+        scores=[
+            {
+                "name": score.name,
+                "estimate": number(score.estimate),
+                "null": number(score.null),
+                "whence": _whence(score),
+                "method": score.estimate.method,
+                "meaning": score.meaning,
+            }
+            for score in report.scores
         ],
         protocol=[(name, value) for name, value in _protocol_rows(report)],
         rates=_rates(report),
     )
     return page if page.endswith("\n") else page + "\n"
-
-
-def _p_value(p_value: float | None) -> str:
-    if p_value is None:
-        return "–"
-    return "< 1e−15" if p_value < 1e-15 else short(float(f"{p_value:.2g}"))
 
 
 def _plain(value: Any) -> Any:
@@ -176,67 +219,48 @@ def _finding_lines(finding: Finding) -> list[str]:
     lines = [f"{_MARK[finding.verdict]} {finding.name.upper()}: {finding.verdict.value}. {finding.question}"]
     null = f"a perfect generator: {number(finding.null)}"
     if finding.p_value is not None:
-        p_value = _p_value(finding.p_value)
+        p_value = p_text(finding.p_value)
         null += f"; p {p_value}" if p_value.startswith("<") else f"; p = {p_value}"
     lines += _wrapped(f"{finding.quantity}: {number(finding.estimate)} ({null})", "    ")
     lines += _wrapped(finding.meaning, "  ")
-    table = _table(finding)
-    if table is not None:
-        columns = list(zip(table["head"], *table["rows"], strict=True))
-        widths = [max(len(cell) for cell in column) for column in columns]
-        for row in [table["head"], *table["rows"]]:
-            lines.append("    " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-        if table["more"]:
-            lines.append(f"    ... and {table['more']} more")
+    for table in tables_of(finding):
+        lines += [*_wrapped(f"{table.title}:", "  "), *_table_lines(table), *_wrapped(table.note, "    ")]
     return lines
 
 
-def _table(finding: Finding) -> dict[str, Any] | None:
-    """The rows worth reading: what is lost, or what looks copied."""
-    evidence = finding.evidence
-    if "regions" in evidence:
-        head = ["region", "samples", "expected", "share, of its due", "training rows in it"]
-        rows = [
-            [
-                r["name"],
-                str(r["hits"]),
-                short(r["expected"]),
-                number(r["ratio"]),
-                ", ".join(str(row) for row in r["examples"][:4]),
-            ]
-            for r in evidence["regions"]
-        ]
-    elif finding.name == "mode loss":
-        records = [record for record in evidence["per_mode"] if record["status"] != "reached"]
-        head = ["mode", "at", "status", "hits", "expected", "share", "fair"]
-        rows = [
-            [
-                r["name"],
-                "(" + ", ".join(short(x) for x in r["mean"][:3]) + (", …" if len(r["mean"]) > 3 else "") + ")",
-                r["status"],
-                str(r["hits"]),
-                short(r["expected"]),
-                number(r["share"]),
-                short(r["fair"]),
-            ]
-            for r in records
-        ]
-    elif finding.name == "class loss":
-        records = [record for record in evidence["per_class"] if record["status"] != "drawn"]
-        head = ["class", "status", "assigned", "share, corrected", "fair"]
-        rows = [[r["name"], r["status"], str(r["count"]), number(r["share"]), short(r["fair"])] for r in records]
-    elif finding.name == "partial collapse":
-        kind, shrunk = evidence["kind"], evidence["shrunk"]
-        records = [record for record in evidence["per_mode"] if record["name"] in shrunk]
-        head = [kind, "variance, of what it should be", "p, adjusted"]
-        rows = [[r["name"], number(r["ratio"]), _p_value(r["p_adjusted"])] for r in records]
-    elif finding.name == "memorization":
-        records = evidence["suspects"]
-        head = ["generated row", "training row", "distance", "score"]
-        rows = [[str(r["generated"]), str(r["train"]), short(r["distance"]), short(r["score"])] for r in records]
-    else:
-        return None
-    return {"head": head, "rows": rows[:_ROWS], "more": max(len(rows) - _ROWS, 0)} if rows else None
+def _whence(score: Score) -> str:
+    """What the null of a score was measured on, where it was."""
+    note = score.null.note if isinstance(score.null, Estimate) else ""
+    return note.replace("score of test=", "the held-out data")
+
+
+def _table_lines(table: Table) -> list[str]:
+    """Columns to the right; the last one is wrapped where a row would be too wide."""
+    rows = [table.head, *table.rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths[-1] = max(min(widths[-1], _WIDTH - 4 - sum(widths[:-1]) - 2 * (len(widths) - 1)), 8)
+    lines = []
+    for row in rows:
+        start = "    " + "".join(f"{cell.rjust(width)}  " for cell, width in zip(row, widths, strict=False))
+        parts = textwrap.wrap(row[-1], widths[-1]) or [""]
+        start = start[: 4 + sum(widths[:-1]) + 2 * (len(widths) - 1)]
+        lines.append(start + parts[0].rjust(widths[-1]))
+        lines += [" " * len(start) + part.rjust(widths[-1]) for part in parts[1:]]
+    return [*lines, f"    ... and {table.more} more"] if table.more else lines
+
+
+def _score_lines(report: AuditReport) -> list[str]:
+    """Each score beside its null, and below it what it means."""
+    if not report.scores:
+        return []
+    rows = score_table(report.scores).rows
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths[2] = max(widths[2], len(_PERFECT))
+    lines = ["", "SCORES, without a verdict", f"    {'':<{widths[0]}}  {'generated':<{widths[1]}}  {_PERFECT}"]
+    for name, value, null, meaning in rows:
+        lines.append(f"    {name:<{widths[0]}}  {value:<{widths[1]}}  {null:<{widths[2]}}")
+        lines += _wrapped(meaning, "      ")
+    return lines
 
 
 def _protocol_rows(report: AuditReport) -> list[tuple[str, str]]:
@@ -253,6 +277,8 @@ def _protocol_rows(report: AuditReport) -> list[tuple[str, str]]:
         rows.append(("distribution compared with", protocol["reference"]))
     rows += [(_OVERLAP[name], str(count)) for name, count in protocol["overlap"].items()]
     rows += [(f"margin: {name}", f"{margin:g}") for name, margin in protocol["margins"].items()]
+    if protocol["views"] is not None:
+        rows.append(("copies looked for up to", protocol["views"]))
     rows.append(("seed", str(protocol["seed"])))
     rows += list(protocol["versions"].items())
     return rows

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Shaped
 
 from divergences.checks import as_array, describe_rows
 from divergences.errors import InputError
+from divergences.plain_arrays import plain_array
 
 __all__ = [
     "Transform",
@@ -37,12 +38,7 @@ _ROWS = 4096
 
 def as_rows(array: Any, name: str) -> np.ndarray:
     """An array of at least one sample of at least one value, one per row, not copied if it need not be."""
-    if type(array).__module__.split(".")[0] == "torch":
-        array = as_array(array, name)
-    try:
-        given = np.asarray(array)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name} must be a rectangular array of numbers: {error}.") from error
+    given = plain_array(array, name)
     if given.ndim == 1:
         given = given[:, None]
     if given.ndim == 0 or given.size == 0:

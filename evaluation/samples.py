@@ -6,8 +6,9 @@ r"""Samples in: arrays, files, folders and archives of images, and samplers, eac
                            array
 ``.csv``                   a rectangle of numbers, one sample per row, a header line allowed
 ``.pt .safetensors``       the tensor ``samples``, or the only one; images in torch's order (n, c, h, w) are turned
-a folder, ``.zip .tar``    PNG, JPEG, WEBP, BMP, PGM or PPM images of one size and mode, subfolders included; see
-                           ``evaluation.images``. If each image lies in a folder of its class, these are the labels
+a folder, ``.zip .tar``    PNG, JPEG, WEBP, BMP, PGM, PPM or TIFF images of one size and mode, of 8 or 16 bits,
+                           subfolders included; see ``evaluation.images``. If each image lies in a folder of its class,
+                           these are the labels
 ``module:callable``        a sampler ``(n, rng) -> array``; naming it imports, and so runs, its module
 =========================  ============================================================================================
 
@@ -32,6 +33,7 @@ import numpy as np
 from divergences.checks import as_array, as_count, as_generator
 from divergences.distributions import Gaussian, Mixture
 from divergences.errors import InputError
+from divergences.plain_arrays import plain_array
 from evaluation.archives import ARCHIVE_SUFFIXES, read_archive, read_folder
 from evaluation.callables import import_callable, names_callable
 from evaluation.images import Pictures
@@ -177,12 +179,8 @@ def as_samples(value: Any, name: str, source: str) -> Samples:
     Raises:
         InputError: not numbers, the wrong number of axes, fewer than two samples, NaN or infinite values.
     """
-    if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
-        tensor = value.detach().cpu()
-        # numpy has no bfloat16; every one of its numbers is a float32.
-        value = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
-    kept = isinstance(value, np.ndarray) and value.dtype in (np.uint8, np.float32, np.float64)
-    array = value if kept else as_array(value, name)
+    value = plain_array(value, name)
+    array = value if value.dtype in (np.uint8, np.float32, np.float64) else as_array(value, name)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim not in (2, 3, 4):
@@ -202,7 +200,7 @@ def as_samples(value: Any, name: str, source: str) -> Samples:
     if array.dtype != np.uint8:
         array = finite(array, name)
     if array.ndim > 2 and array.dtype != np.uint8:
-        array = _whole_bytes(array, value)
+        array = _whole_bytes(array, value.dtype)
     return Samples(array, source, "points" if array.ndim == 2 else "images")
 
 
@@ -281,9 +279,9 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def _whole_bytes(array: np.ndarray, given: Any) -> np.ndarray:
+def _whole_bytes(array: np.ndarray, given: np.dtype[Any]) -> np.ndarray:
     """Integer pixels become uint8, so that one picture has one scale whatever integer type it was saved in."""
-    if np.asarray(given).dtype.kind in "iu":
+    if given.kind in "iu":
         if array.min() < 0 or array.max() > 255:
             raise InputError(
                 f"integer images must lie in 0..255; these reach from {array.min():g} to {array.max():g}. Scale them "

@@ -79,6 +79,7 @@ class Sweep:
         test_train: of each held-out point, the nearest train points.
         train_test: of each train point, the nearest held-out points.
         generated_test: of each generated point, the nearest held-out points.
+        test_generated: of each held-out point, the nearest generated points.
     """
 
     train_train: Neighbors
@@ -90,6 +91,7 @@ class Sweep:
     test_train: Neighbors | None = None
     train_test: Neighbors | None = None
     generated_test: Neighbors | None = None
+    test_generated: Neighbors | None = None
 
     def radii(self, rule: Rule, which: str = "train") -> Float64[np.ndarray, " n"]:
         """Radii of the balls of ``rule`` around the points of ``which``: ``train``, ``generated`` or ``test``."""
@@ -143,11 +145,11 @@ def sweep(
         counts = {rule: Counts(a, b) for rule, a, b in zip(chosen, inside, inside_back, strict=True)}
         return Sweep(own["train"], own["generated"], generated_train, train_generated, counts)
     test_train, train_test, held_out, held_out_back = runner.across("test", "train", balls)
-    generated_test, _, _, _ = runner.across("generated", "test", None)
+    generated_test, test_generated, _, _ = runner.across("generated", "test", None)
     both = zip(chosen, inside, inside_back, held_out, held_out_back, strict=True)
     return Sweep(
         own["train"], own["generated"], generated_train, train_generated, {rule: Counts(*rest) for rule, *rest in both},
-        own["test"], test_train, train_test, generated_test,
+        own["test"], test_train, train_test, generated_test, test_generated,
     )  # fmt: skip
 
 

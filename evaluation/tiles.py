@@ -29,6 +29,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from divergences import InputError
 from divergences.checks import as_array, as_points, describe_rows, one_of
+from divergences.plain_arrays import plain_array
 
 __all__ = ["Blocks", "Cloud", "NumpyBlocks", "Product", "TorchBlocks", "as_cloud", "blocks_for", "pair_distances"]
 
@@ -89,7 +90,7 @@ def as_cloud(value: Any, name: str, *, dim: int | None = None, minimum: int = 1)
     Raises:
         InputError: as ``as_points``; or coordinates whose squares float64 cannot hold.
     """
-    raw = value if isinstance(value, np.ndarray) else as_array(value, name)
+    raw = plain_array(value, name)
     if raw.dtype.kind not in "biuf" or raw.dtype.itemsize > 8:
         raw = as_array(raw, name)
     if raw.ndim == 1:

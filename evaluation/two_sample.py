@@ -32,13 +32,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_points
 from divergences.errors import InputError
 from divergences.kernels import median_bandwidth
 from divergences.two_sample import Z95, Null, TwoSampleEstimate, relabellings
-from evaluation.neighbors import nearest_others
+from evaluation.neighbors import Neighbors, nearest_others
+from evaluation.sweep import Sweep
 
 __all__ = ["TwoSample", "two_sample"]
 
@@ -81,6 +82,7 @@ def two_sample(
     rng: Any,
     classifier: Any = None,
     permutations: int = 199,
+    swept: Sweep | None = None,
 ) -> TwoSample:
     """Test whether generated and held-out samples are of one law.
 
@@ -93,6 +95,7 @@ def two_sample(
         classifier: None for the least-squares one, or any object with ``fit(x, y)`` and ``predict_proba`` or
             ``decision_function``, as scikit-learn has them.
         permutations: B; the smallest possible p-value is 1/(1 + B).
+        swept: a sweep of these very sets, if there is one already; the result is the same.
 
     Raises:
         InputError: unusable samples, different dimensions, or a classifier without these methods.
@@ -109,7 +112,7 @@ def two_sample(
         raise InputError(f"generated= has {y.shape[1]} features and test= has {x.shape[1]}; they must agree.")
     draw, count = as_generator(rng, "rng="), as_count(permutations, "permutations=")
     told = _least_squares(y, x, draw, count) if classifier is None else _held_out(y, x, classifier, draw, count)
-    share, own, other = _neighbors(y, x, draw, count)
+    share, own, other = _neighbors(y, x, draw, count, swept)
     return TwoSample(told[0], share, told[1], own, other)
 
 
@@ -219,14 +222,18 @@ def _auc_estimate(above: np.ndarray, below: np.ndarray, null: Null, how: str) ->
 
 
 def _neighbors(
-    y: np.ndarray, x: np.ndarray, rng: np.random.Generator, count: int
+    y: np.ndarray, x: np.ndarray, rng: np.random.Generator, count: int, swept: Sweep | None
 ) -> tuple[TwoSampleEstimate, float, float]:
     n, m = len(y), len(x)
     pool = np.concatenate([y, x])
     # Of equally near points the first is taken: in a random order that is a fair draw, blind to the labels.
     order = rng.permutation(n + m)
+    known = None if swept is None else _listed(swept, order)
     nearest = np.empty(n + m, dtype=np.int64)
-    nearest[order] = order[nearest_others(pool[order], 1).indices[:, 0]]
+    if known is None:
+        nearest[order] = order[nearest_others(pool[order], 1).indices[:, 0]]
+    else:
+        nearest = known
     seen = np.arange(n + m) < n
     same = seen == seen[nearest]
     relabelled = relabellings(n, m, rng, count) > 0
@@ -235,6 +242,33 @@ def _neighbors(
     how = "leave-one-out nearest neighbour; share of own label"
     share = TwoSampleEstimate(null.statistic, error, level=0.95, method=how, n=min(n, m), null=null)
     return share, float(same[:n].mean()), float(same[n:].mean())
+
+
+def _listed(swept: Sweep, order: np.ndarray) -> Int64[np.ndarray, " pool"] | None:
+    """Nearest other point of each pooled one by the lists of a sweep, ties by ``order``; None if they do not tell."""
+    if swept.test_test is None or swept.generated_test is None or swept.test_generated is None:
+        return None
+    place = np.argsort(order)
+    n = len(swept.generated_generated.indices)
+    halves = [
+        _first_of(swept.generated_generated, swept.generated_test, n, place),
+        _first_of(swept.test_generated, swept.test_test, n, place),
+    ]
+    return (
+        None if any(half is None for half in halves) else np.concatenate([half for half in halves if half is not None])
+    )
+
+
+def _first_of(mine: Neighbors, theirs: Neighbors, n: int, place: np.ndarray) -> Int64[np.ndarray, " n"] | None:
+    """Of the equally near points on both lists the one that comes first by ``place``; None where a list may be cut."""
+    least = np.minimum(mine.distances[:, 0], theirs.distances[:, 0])[:, None]
+    best = np.full(len(least), len(place))
+    for lists, start in ((mine, 0), (theirs, n)):
+        tied = lists.distances == least
+        if tied[:, -1].any():
+            return None
+        best = np.minimum(best, np.where(tied, place[start + lists.indices], len(place)).min(axis=1))
+    return np.argsort(place)[best]
 
 
 def _share_variance(same: np.ndarray, nearest: np.ndarray) -> float:

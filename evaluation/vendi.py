@@ -7,12 +7,14 @@ r"""Two scores of angles: how many different samples there are, and how far they
 is 1 if all samples are alike and n if they are orthogonal: an effective number of samples. XᵀX has the same eigenvalues
 and d of them. It grows with n, so that a score is compared with that of as many real points. Its error is the delta
 method's: to first order sample i moves log V_q by the mean of ψ_i = q/(1−q) · Σ_k λ_k^(q−1) (v_k·x_i)² / Σλ^q (q = 1:
-−Σ_k log λ_k (v_k·x_i)²).
+−Σ_k log λ_k (v_k·x_i)²). Where all directions have the same share, V is as large as it can be and ψ vanishes: what is
+missing of the logarithm of the number of directions is then a square without first order. It has the interval of a
+square (``evaluation.squares``), its bias by the second derivative. In simulations (2 and 16 dimensions, 200 and 1000
+samples) that covers 93 to 99 %; for q = ∞, which has no second order, up to 100 %.
 
 **Memorization distance** (MiFID): the mean over generated points of min over train of 1 − |cos(g, t)|. *From generated
-to
-train*: the other direction, which a widespread library takes, does not see a generator that returns a few train points
-only.
+to train*: the other direction, which a widespread library takes, does not see a generator that returns a few train
+points only.
 
 References:
     The Vendi score: a diversity evaluation metric for machine learning (Friedman, Dieng, 2023),
@@ -34,6 +36,7 @@ from scipy.special import ndtri, xlogy
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_number, describe_rows
 from evaluation.resplit import LEVEL
+from evaluation.squares import Spread, square_interval
 from evaluation.tiles import Cloud, as_cloud
 
 __all__ = ["MemorizationDistance", "Vendi", "memorization_distance", "vendi"]
@@ -119,34 +122,80 @@ def _vendi(cloud: Cloud, q: float, size: int, note: str) -> Estimate:
     values, vectors = np.linalg.eigh(gram / size)
     kept = values > _ZERO * values[-1]
     values, vectors = values[kept] / values[kept].sum(), vectors[:, kept]
-    log_score, slope = _entropy(values, q)
+    log_score, slope, curvature = _entropy(values, q)
+    # Per sample Σ_k slope_k (v_k·x_i)², and E (v_k·x)²(v_l·x)².
     if size <= cloud.dim:
         # (v_k · x_i)² = n λ_k u_ki² for the eigenvectors u of XXᵀ.
-        influence = (vectors**2) @ (slope * values) * size
+        squares = vectors**2 * (values * size)
+        influence, fourth = squares @ slope, squares.T @ squares / size
     else:
-        influence = np.concatenate(
-            [(((cloud.rows(b) / lengths[s : s + len(b), None]) @ vectors) ** 2) @ slope
-             for s, b in zip(np.cumsum([0] + [len(b) for b in blocks]), blocks, strict=False)]
-        )  # fmt: skip
+        influence, fourth = np.empty(size), np.zeros((len(values), len(values)))
+        for start, block in zip(np.cumsum([0] + [len(b) for b in blocks]), blocks, strict=False):
+            here = slice(start, start + len(block))
+            squares = ((cloud.rows(block) / lengths[here, None]) @ vectors) ** 2
+            influence[here] = squares @ slope
+            fourth += squares.T @ squares / size
+    bounds = _interval(log_score, influence, curvature, fourth - np.diag(values**2), q)
     score = math.exp(log_score)
-    error = float(ndtri((1 + LEVEL) / 2)) * (influence.std(ddof=1) / math.sqrt(size) if size > 1 else 0.0)
-    bounds = (max(1.0, score * math.exp(-error)), min(float(size), score * math.exp(error)))
+    bounds = (min(max(1.0, bounds[0]), score), max(min(float(size), bounds[1]), score))
     return Estimate(
-        score, max(score - bounds[0], bounds[1] - score), LEVEL, "delta method, on the logarithm",
+        score, max(score - bounds[0], bounds[1] - score), LEVEL,
+        "delta method, on the logarithm" + ("" if q == math.inf else "; interval of a square"),
         n=size, bounds=bounds, note=note,
     )  # fmt: skip
 
 
-def _entropy(values: Float64[np.ndarray, " k"], q: float) -> tuple[float, Float64[np.ndarray, " k"]]:
-    """Rényi entropy, and its derivative by each eigenvalue up to a constant."""
+def _interval(
+    log_score: float,
+    influence: Float64[np.ndarray, " n"],
+    curvature: Float64[np.ndarray, "k k"],
+    noise: Float64[np.ndarray, "k k"],
+    q: float,
+) -> tuple[float, float]:
+    """For the expected score at this n; ``noise`` is Var((v_k·x)(v_l·x))."""
+    n, rank = len(influence), len(noise)
+    variance = float(influence.var(ddof=1)) / n if n > 1 else 0.0
+    if q == math.inf or rank < 2:
+        # The largest eigenvalue has no second order.
+        error = float(ndtri((1 + LEVEL) / 2)) * math.sqrt(variance)
+        return math.exp(log_score - error), math.exp(log_score + error)
+    # log rank − log V_q is a square: 0 where all directions have the same share.
+    missing = math.log(rank) - log_score
+    bias = max(0.5 * float(np.vdot(curvature, noise)) / n + 0.5 * (1 - q) * variance, 0.0)
+    second = 2 * bias**2 / (rank * (rank + 1) / 2 - 1)
+    spread = Spread.of_influences([-influence], second, bias) if n > 1 else Spread(0.0, second, bias)
+    low, high = square_interval(missing - bias, spread)
+    # The expected score at this n has the bias in it.
+    return rank * math.exp(-(high + bias)), rank * math.exp(-max(low + bias, 0.0))
+
+
+def _entropy(
+    values: Float64[np.ndarray, " k"], q: float
+) -> tuple[float, Float64[np.ndarray, " k"], Float64[np.ndarray, "k k"]]:
+    """Rényi entropy and its derivatives by the matrix in its own coordinates.
+
+    The first by each diagonal element, up to a constant; of the second, with its sign changed, the part that is
+    diagonal in the pairs (k, l): the rest is (q − 1) times the square of the first.
+    """
     if q == math.inf:
         slope = np.zeros_like(values)
         slope[-1] = -1 / values[-1]
-        return -math.log(values[-1]), slope
+        return -math.log(values[-1]), slope, np.zeros((len(values), len(values)))
     if abs(q - 1) < 1e-9:
-        return float(-xlogy(values, values).sum()), -np.log(values)
+        return float(-xlogy(values, values).sum()), -np.log(values), _divided(np.log(values), 1 / values, values)
     total = float((values**q).sum())
-    return math.log(total) / (1 - q), q / (1 - q) * values ** (q - 1) / total
+    powers, slopes = values ** (q - 1) / (q - 1), values ** (q - 2)
+    return math.log(total) / (1 - q), -q * powers / total, q / total * _divided(powers, slopes, values)
+
+
+def _divided(
+    heights: Float64[np.ndarray, " k"], slopes: Float64[np.ndarray, " k"], at: Float64[np.ndarray, " k"]
+) -> Float64[np.ndarray, "k k"]:
+    """(f(a) − f(b))/(a − b) for all pairs; the mean of both derivatives where a and b are nearly equal."""
+    gap = at[:, None] - at
+    close = np.abs(gap) <= 1e-6 * np.maximum(at[:, None], at)
+    rise = heights[:, None] - heights
+    return np.where(close, (slopes[:, None] + slopes) / 2, rise / np.where(close, 1.0, gap))
 
 
 def memorization_distance(*, generated: ArrayLike, train: ArrayLike, test: Any = None) -> MemorizationDistance:

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from divergences import InputError
 from divergences.checks import as_count, as_points
 
-__all__ = ["Views"]
+__all__ = ["Views", "named_views"]
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,41 @@ class Views:
                 f"has rows of {x.shape[1]}. Pass pixels, and the features as Views(embed=...)."
             )
 
+    def __len__(self) -> int:
+        """How many views an image has, itself included."""
+        return len(self._steps(0)) * len(self._steps(1)) * (1 + self.mirror)
+
     def _embedded(self, x: np.ndarray, name: str) -> Float64[np.ndarray, "n d"]:
         return x if self.embed is None else as_points(self.embed(x), f"the features of {name}")
+
+
+def named_views(wanted: str, shape: tuple[int, ...], embed: Callable[[np.ndarray], Any] | None = None) -> Views:
+    """The views that a text names: ``shift:N`` (``shift`` alone is 1 pixel), ``mirror``, or both with a comma.
+
+    Args:
+        wanted: such as "shift:2,mirror".
+        shape: of one image.
+        embed: as in ``Views``.
+
+    Raises:
+        InputError: a text that names something else, or nothing.
+
+    >>> views = named_views("shift:1,mirror", (28, 28))
+    >>> views.shift, views.mirror, len(views)
+    (1, True, 18)
+    """
+    shift, mirror = 0, False
+    for part in (word.strip() for word in wanted.split(",")):
+        name, _, count = part.partition(":")
+        if part == "shift":
+            shift = 1
+        elif name == "shift" and count.isascii() and count.isdigit():
+            shift = int(count)
+        elif part == "mirror":
+            mirror = True
+        else:
+            raise InputError(
+                f"views= must be shift:N (pixels), mirror, or both with a comma, such as shift:1,mirror; it is "
+                f"{wanted!r}."
+            )
+    return Views(tuple(shape), shift, mirror, embed)

@@ -84,7 +84,7 @@ def _train_and_audit(out: Path) -> list[str]:
         ensemble = fit_gan(
             train,
             # Quick: every mode is covered within a minute; sharpness would take longer.
-            recipe=Recipe(penalty=penalty).quick(),
+            recipe=Recipe(penalty=penalty, chunk=MEMBERS).quick(),
             members=MEMBERS,
             steps=STEPS,
             seed=SEED,

@@ -30,7 +30,8 @@ def compute(rng: np.random.Generator, *, quick: bool = False) -> dict[str, np.nd
     members, steps = (8, 4000) if quick else (32, 10_000)
     target = targets.ring()
     train = target.sample(10_000, rng)
-    ensemble = fit_gan(train, recipe=Recipe().quick(), members=members, steps=steps, seed=int(rng.integers(2**32)))
+    recipe = Recipe(chunk=members).quick()
+    ensemble = fit_gan(train, recipe=recipe, members=members, steps=steps, seed=int(rng.integers(2**32)))
     clouds = ensemble.sample(_SAMPLES, rng)
     counts = [mode_coverage(generated=cloud, modes=target) for cloud in clouds]
     complete = sum(count.captured == count.total for count in counts)

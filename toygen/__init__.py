@@ -9,7 +9,10 @@
 
 from toygen import objectives, penalties, targets
 from toygen.algorithms import GanSettings, WganSettings, gan_algorithm_1, wgan_algorithm_1
+from toygen.animation import Film
 from toygen.baselines import BASELINES, Baseline, gmm, histogram, kde, langevin, memorizer
+from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.chunks import MemberPlan
 from toygen.critic_view import CriticView
 from toygen.curves import Arc, CurveLaw
 from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures, SpectralLinear
@@ -28,6 +31,7 @@ from toygen.objectives import (
     relativistic_average,
     wasserstein,
 )
+from toygen.optimizers import MemberOptimizer
 from toygen.penalties import PENALTIES, Penalty, clip_weights, gradient_penalty, interpolate
 from toygen.players import adam, gan, minibatches
 from toygen.recipes import RECIPES, Recipe, recipe_for
@@ -60,10 +64,13 @@ __all__ = [
     "CriticView",
     "CurveLaw",
     "EnsembleLinear",
+    "Film",
     "GanEnsemble",
     "GanRun",
     "GanSettings",
     "MLP",
+    "MemberOptimizer",
+    "MemberPlan",
     "MinibatchFeatures",
     "OBJECTIVES",
     "Objective",
@@ -99,6 +106,7 @@ __all__ = [
     "kde",
     "langevin",
     "least_squares",
+    "load_checkpoint",
     "memorizer",
     "minibatches",
     "minimax",
@@ -110,6 +118,7 @@ __all__ = [
     "relativistic",
     "relativistic_average",
     "ring",
+    "save_checkpoint",
     "scipy_law",
     "single_thread",
     "spiral",

@@ -2,12 +2,14 @@
 
 What it writes can be audited at once: ``mintmark OUT/generated.npz --train OUT/train.npz --test OUT/test.npz
 --modes OUT/modes.npz`` (a target without Gaussian modes has no modes file). Exit status: 0 done, 1 every member
-diverged (nothing but the history is written), 2 misuse.
+diverged (nothing but the history is written), 2 misuse, 130 interrupted (go on with ``--resume``).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -23,10 +25,12 @@ from divergences.distributions import parts_of
 from evaluation.files import write_atomically
 from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
+from toygen.animation import Film
+from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import recipe_for
-from toygen.runs import GanEnsemble, GanRun, Progress
+from toygen.runs import GanEnsemble, GanRun, Progress, versions
 from toygen.targets import TARGETS, target_by_name
 
 _FILES = (
@@ -37,8 +41,15 @@ _FILES = (
     "modes.npz",
     "sampler.npz",
     "history.npz",
+    "history.csv",
+    "run.json",
     "contact-sheet.png",
+    "training.gif",
 )
+# While a run is under way; the last one is of the film.
+_UNFINISHED = ("checkpoint.pt", "frames.npz")
+# At most as many rows has the history for spreadsheets; the .npz has all of it.
+_MOST_ROWS = 1000
 # Points of each member that are compared with held-out ones where there are no modes to count.
 _COMPARED = 2000
 _DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
@@ -60,51 +71,119 @@ class _Data:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["atlas"]:
+        from toygen import atlas
+
+        return atlas.main(words[1:])
     try:
-        return _run(_parser().parse_args(arguments))
+        return _run(_parser().parse_args(words))
     except (InputError, OSError) as error:
         print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
+_DESCRIPTION = """\
+Train an ensemble of GANs on a distribution that is known exactly, and count how many of them get it right.
+
+One GAN is an anecdote; an ensemble of 32, each from its own seed, is a measurement: "31 of 32 cover all 8 modes" is a
+share with an interval. All members are trained side by side in one pass.
+"""
+
+_EXAMPLES = """\
+examples:
+  python -m toygen ring --quick --steps 2000 --out runs/ring
+      eight Gaussians on a circle, a first look: a few minutes. Open runs/ring/contact-sheet.png.
+  python -m toygen grid --quick --penalty none --out runs/collapse --gif
+      25 Gaussians without a penalty: members lose modes. runs/collapse/training.gif shows how.
+  python -m toygen two_peaks --objective wasserstein --quick --out runs/peaks
+      a Wasserstein critic on the line.
+  python -m toygen grid --out runs/grid
+      the full recipe, sharp modes, hours for 32 members; --chunk 8 --members 8 takes a quarter of that.
+  python -m toygen grid --out runs/grid --resume
+      goes on where an interrupted run stopped: the result is the same to the last bit.
+  python -m toygen atlas --help
+      how often does a GAN lose a mode, and which part of the recipe decides?
+  mintmark runs/ring/generated.npz --train runs/ring/train.npz --test runs/ring/test.npz --modes runs/ring/modes.npz
+      audits what was generated.
+
+what is written to --out:
+  generated.npz       points of the first healthy member      generated-all.npz   of all healthy members
+  train.npz test.npz  the data, and as many held-out points   modes.npz           the modes, if they are Gaussians
+  sampler.npz         the first generator, for toygen.Sampler contact-sheet.png   every member in a picture
+  history.npz .csv    losses, by step and member              run.json            seeds, versions, the whole recipe
+  training.gif        with --gif: the training as a film
+"""
+
+
 def _parser() -> _Parser:
-    parser = _Parser(prog="toygen", description=(__doc__ or "").split("\n\n")[0])
+    parser = _Parser(
+        prog="python -m toygen",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or a law of scipy.stats: scipy:gamma:2.0"
     )
-    parser.add_argument("--objective", default="non_saturating", metavar="NAME", help=", ".join(OBJECTIVES))
-    parser.add_argument("--penalty", metavar="NAME", help=f"{', '.join(PENALTIES)}; default: the objective's usual one")
-    parser.add_argument("--members", type=int, default=8, metavar="K", help="how many GANs (default 8)")
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="moves of the generator (default 20000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the whole ensemble (default 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--quick", action="store_true", help="narrow networks, higher learning rate: less sharp, sooner"
-    )
-    parser.add_argument("--width", type=int, help="of every hidden layer (default 128, with --quick 32)")
-    parser.add_argument("--batch", type=int, default=64, help="points per minibatch (default 64)")
-    parser.add_argument(
+    game = parser.add_argument_group("the game")
+    game.add_argument("--objective", default="non_saturating", metavar="NAME", help=", ".join(OBJECTIVES))
+    game.add_argument("--penalty", metavar="NAME", help=f"{', '.join(PENALTIES)}; default: the objective's usual one")
+    game.add_argument("--quick", action="store_true", help="narrow networks, higher learning rate: less sharp, sooner")
+    game.add_argument("--width", type=int, help="of every hidden layer (default 128, with --quick 32)")
+    game.add_argument("--batch", type=int, default=64, help="points per minibatch (default 64)")
+    size = parser.add_argument_group("how much")
+    size.add_argument("--members", type=int, default=32, metavar="K", help="how many GANs (default 32)")
+    size.add_argument("--steps", type=int, default=20_000, metavar="N", help="moves of the generator (default 20000)")
+    size.add_argument("--seed", type=int, default=0, metavar="S", help="of the whole ensemble (default 0)")
+    size.add_argument(
         "--train-size", type=int, default=10_000, help="training points, and as many test points (default 10000)"
     )
-    parser.add_argument("--samples", type=int, default=10_000, help="points drawn of each member (default 10000)")
+    size.add_argument("--samples", type=int, default=10_000, help="points drawn of each member (default 10000)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--device", default="auto", metavar="NAME", help="auto (CUDA if there is one), cpu or cuda")
+    how.add_argument(
+        "--chunk",
+        type=int,
+        default=32,
+        metavar="C",
+        help="members trained side by side (default 32); fewer than C members cost as much as C. Results depend on it",
+    )
+    how.add_argument("--resume", action="store_true", help="go on where an interrupted run in DIR stopped")
+    how.add_argument(
+        "--checkpoint",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="steps between two checkpoints (default 1000; 0: none)",
+    )
+    how.add_argument("--gif", action="store_true", help="film the first members while they learn (1 or 2 dimensions)")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     data = _draw(target_by_name(options.target), as_count(options.train_size, "--train-size", minimum=2), options.seed)
-    for name in ("members", "steps", "samples", "batch"):
+    for name in ("members", "steps", "samples", "batch", "chunk"):
         as_count(getattr(options, name), f"--{name}")
+    as_count(options.checkpoint, "--checkpoint", minimum=0)
     recipe = recipe_for(options.objective, options.penalty)
     recipe = recipe.quick() if options.quick else recipe
     width = recipe.width if options.width is None else as_count(options.width, "--width")
-    recipe = replace(recipe, width=width, batch=options.batch)
-    run = GanRun(data.train, recipe=recipe, members=options.members, steps=options.steps, seed=options.seed)
+    recipe = replace(recipe, width=width, batch=options.batch, chunk=options.chunk)
+    run = GanRun(
+        data.train,
+        recipe=recipe,
+        members=options.members,
+        steps=options.steps,
+        seed=options.seed,
+        device=options.device,
+    )
+    film = Film(options.steps, latent_dim=recipe.latent_dim, data=data.train) if options.gif else None
     _check_writable(options.out)
     start = time.monotonic()
-    for progress in run:
-        _show(progress, start)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    if not _train(run, film, options):
+        return 130
     ensemble = run.result()
     _save(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
     if not ensemble.healthy:
@@ -117,19 +196,100 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     clouds = ensemble.sample(options.samples, data.rng)
     modes = _modes(data.target)
-    _write(options.out, data, modes, ensemble, clouds)
+    seconds = time.monotonic() - start
+    _write(options, data, modes, ensemble, clouds)
+    _describe(options, ensemble, seconds)
     if data.train.shape[1] <= 2:
         _write_sheet(options.out, options.target, modes, ensemble, clouds)
-    seconds = time.monotonic() - start
+    if film is not None:
+        film.save(options.out / "training.gif", modes=modes, title=options.target)
+    for name in _UNFINISHED:
+        (options.out / name).unlink(missing_ok=True)
     print(f"{options.target}: {recipe.objective}, penalty {recipe.penalty}, {options.steps} steps, {seconds:.0f} s")
     print(_distances(data, clouds) if modes is None else _coverage(ensemble, modes, clouds))
-    lost = [str(ensemble.members[place]) for place in np.flatnonzero(ensemble.diverged)]
-    if lost:
-        print(f"diverged: member{'s' if len(lost) > 1 else ''} {', '.join(lost)}; not sampled")
+    for place in np.flatnonzero(ensemble.diverged):
+        when = ensemble.diverged_at[place]
+        told = "" if when is None else f" at step {when}"
+        print(f"diverged: member {ensemble.members[place]}{told}; not sampled, counted as failed")
     written = [name for name in _FILES if (options.out / name).exists()]
     print(f"written to {options.out}: {', '.join(written)} (generated.npz: member "
           f"{ensemble.members[ensemble.healthy[0]]})")  # fmt: skip
     return 0
+
+
+def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
+    """Train to the end: False if interrupted."""
+    checkpoint, frames = (options.out / name for name in _UNFINISHED)
+    if options.resume and checkpoint.exists():
+        load_checkpoint(run, checkpoint)
+        if film is not None and frames.exists():
+            film.recall(frames, until=run.done)
+        print(f"resumed after {run.done} steps", file=sys.stderr)
+    elif options.resume:
+        print(f"nothing to resume in {options.out}: starting from the beginning", file=sys.stderr)
+
+    def put_aside() -> None:
+        if film is not None:
+            film.keep(frames)
+        save_checkpoint(run, checkpoint)
+
+    clock = _Clock(run.done)
+    try:
+        for progress in run:
+            clock.show(progress)
+            if film is not None:
+                film.look(progress)
+            if options.checkpoint and progress.done % options.checkpoint == 0 and progress.done < progress.total:
+                put_aside()
+    except KeyboardInterrupt:
+        if options.checkpoint:
+            put_aside()
+        print(f"\ninterrupted after {run.done} steps; go on with the same command and --resume", file=sys.stderr)
+        return False
+    finally:
+        clock.end()
+    return True
+
+
+class _Clock:
+    """Progress and the time left, on a terminal; silent elsewhere."""
+
+    def __init__(self, done: int) -> None:
+        self._first, self._start, self._shown = done, time.monotonic(), -1.0
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - self._shown < 0.5 and progress.done < progress.total):
+            return
+        self._shown = now
+        left = (now - self._start) / (progress.done - self._first) * (progress.total - progress.done)
+        clock = f"{left // 3600:.0f}:{left % 3600 // 60:02.0f}:{left % 60:02.0f}"
+        share = 100 * progress.done / progress.total
+        line = f"\rstep {progress.done} of {progress.total} ({share:.0f} %), {clock} left"
+        print(f"{line:<60}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._shown >= 0:
+            print(file=sys.stderr)
+
+
+def _describe(options: argparse.Namespace, ensemble: GanEnsemble, seconds: float) -> None:
+    """Everything that is needed to train the same again."""
+    about = {
+        "target": options.target,
+        "train_size": options.train_size,
+        "seed": ensemble.seed,
+        "members": list(ensemble.members),
+        "diverged": [ensemble.members[place] for place in np.flatnonzero(ensemble.diverged)],
+        "diverged_at": list(ensemble.diverged_at),
+        "steps": options.steps,
+        "recipe": dataclasses.asdict(ensemble.recipe),
+        "device": ensemble.device,
+        "versions": versions(),
+        "seconds": round(seconds, 1),
+    }
+    text = json.dumps(about, indent=2) + "\n"
+    write_atomically(options.out / "run.json", lambda file: file.write(text.encode()))
 
 
 def _modes(target: Any) -> Mixture | None:
@@ -155,16 +315,11 @@ def _check_writable(folder: Path) -> None:
     probe.unlink()
 
 
-def _show(progress: Progress, start: float) -> None:
-    if not sys.stderr.isatty() or (progress.done % 100 and progress.done < progress.total):
-        return
-    left = (time.monotonic() - start) * (progress.total / progress.done - 1)
-    line = f"\rstep {progress.done} of {progress.total}, {left:.0f} s left "
-    print(f"{line:<50}", end="", file=sys.stderr, flush=True)
-
-
-def _write(folder: Path, data: _Data, modes: Mixture | None, ensemble: GanEnsemble, clouds: np.ndarray) -> None:
-    first = ensemble.healthy[0]
+def _write(
+    options: argparse.Namespace, data: _Data, modes: Mixture | None, ensemble: GanEnsemble, clouds: np.ndarray
+) -> None:
+    folder, first = options.out, ensemble.healthy[0]
+    ensemble.write_history(folder / "history.csv", every=-(-options.steps // _MOST_ROWS))
     _save(folder / "train.npz", samples=data.train)
     _save(folder / "test.npz", samples=data.test)
     (folder / "modes.npz").unlink(missing_ok=True)  # of an earlier run with another target

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from divergences.checks import as_count
 from divergences.errors import InputError
-from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures
+from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures, leaky
 
 __all__ = ["MLP", "pack_points"]
 
@@ -102,6 +102,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """All members at once, each on its own batch."""
+        # Whoever asks for gradients in the points themselves, as penalties do, will differentiate them once more.
+        twice = x.is_leaf and x.requires_grad
         if self.before is not None:
             x = self.before(x)
         last = len(self.layers) - 1
@@ -110,7 +112,7 @@ class MLP(nn.Module):
                 x = torch.cat([x, self.company(x)], dim=-1)
             x = layer(x)
             if i < last:
-                x = nn.functional.leaky_relu(x, SLOPE)
+                x = leaky(x, SLOPE, twice=twice)
         return x if self.after is None else self.after(x)
 
     def packed(self, count: Any) -> MLP:

@@ -7,6 +7,7 @@ depends on its generator and on n alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -70,9 +71,10 @@ def gan(
     game = Game(generator, discriminator, objective, penalty)
     first = next(generator.parameters())
     streams = _member_rngs(rng, len(first))
-    noise = _Stream(lambda stream, n: latent.sample(n, stream), streams[0], first.dtype)
-    mixes = _Stream(lambda stream, n: stream.random((n, 1)), streams[1], first.dtype)
-    blurs = _Stream(lambda stream, n: stream.standard_normal(n), streams[2], first.dtype)
+    kind = (first.dtype, first.device)
+    noise = _Stream(lambda stream, n: latent.sample(n, stream), streams[0], *kind)
+    mixes = _Stream(lambda stream, n: stream.random((n, 1)), streams[1], *kind)
+    blurs = _Stream(lambda stream, n: stream.standard_normal(n), streams[2], *kind)
     weights = list(discriminator.parameters())
 
     def seen(x: Tensor) -> Tensor:
@@ -101,8 +103,8 @@ def gan(
         game.follow()
 
     return [
-        Turn("discriminator", discriminator_loss, optimizer(weights), project=project),
-        Turn("generator", generator_loss, optimizer(list(generator.parameters()))),
+        Turn("discriminator", discriminator_loss, optimizer(weights), project=project, streams=(noise, mixes, blurs)),
+        Turn("generator", generator_loss, optimizer(list(generator.parameters())), streams=(noise, blurs)),
     ]
 
 
@@ -113,7 +115,8 @@ def minibatches(
     rng: Any,
     members: Any,
     dtype: torch.dtype = torch.float32,
-) -> Iterator[Tensor]:
+    device: torch.device | str = "cpu",
+) -> Minibatches:
     """Endless minibatches, drawn with replacement by each member for itself.
 
     Args:
@@ -122,52 +125,88 @@ def minibatches(
         rng: one generator per member, or one from which they are spawned by member index.
         members: K.
         dtype: of the batches.
+        device: where they lie.
 
-    Yields:
-        Tensors of shape (K, b, d).
+    Returns:
+        An iterator over tensors of shape (K, b, d).
 
     Raises:
         InputError: data that are not finite points, or a size below 1.
     """
-    points = torch.tensor(as_points(data, "data"), dtype=dtype)
+    points = torch.tensor(as_points(data, "data"), dtype=dtype, device=device)
     size = as_count(size, "size")
     rows = _member_rngs(rng, as_count(members, "members"))[0]
     # Indices stay integers; only the gathered points are of the networks' dtype.
-    stream = _Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64)
+    stream = _Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64, points.device)
+    return Minibatches(points, stream, size)
 
-    def forever() -> Iterator[Tensor]:
-        while True:
-            yield points[stream.take(size)]
 
-    return forever()
+class Minibatches(Iterator[Tensor]):
+    """Endless minibatches; ``stream`` knows where they stand."""
+
+    def __init__(self, points: Tensor, stream: _Stream, size: int) -> None:
+        self.stream = stream
+        self._points, self._size = points, size
+
+    def __next__(self) -> Tensor:
+        """The next batch: (K, b, d)."""
+        return self._points[self.stream.take(self._size)]
 
 
 class _Stream:
-    """Batches of random numbers, one row of the tensor per member, each from its own generator."""
+    """Batches of random numbers, one row of the tensor per member, each from its own generator.
+
+    Numbers are drawn by numpy wherever the networks live: they are the same on every device.
+    """
 
     def __init__(
         self,
         draw: Callable[[np.random.Generator, int], np.ndarray],
         rngs: Sequence[np.random.Generator],
         dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         self._draw = draw
         self._rngs = rngs
         self._dtype = dtype
+        self._device = device
         self._size = 0
         self._block = torch.empty(0)
         self._next = 0
+        self._before = self._states()
 
     def take(self, size: int) -> Tensor:
         """The next batch: (K, size, ...)."""
         if size != self._size or self._next == AHEAD:
-            block = np.stack([self._draw(rng, AHEAD * size) for rng in self._rngs])
-            # Batches first, so that each one lies together in memory.
-            block = block.reshape(len(block), AHEAD, size, *block.shape[2:]).swapaxes(0, 1)
-            self._block = torch.tensor(np.ascontiguousarray(block), dtype=self._dtype)
-            self._size, self._next = size, 0
+            self._fill(size)
         self._next += 1
         return self._block[self._next - 1]
+
+    def state(self) -> str:
+        """Where it stands, as JSON: the generators when the block in use was drawn, and how much of it is used up."""
+        return json.dumps({"size": self._size, "next": self._next, "rngs": self._before})
+
+    def restore(self, state: str) -> None:
+        """Stand where another stream of the same kind stood when its ``state`` was taken."""
+        found = json.loads(state)
+        for rng, own in zip(self._rngs, found["rngs"], strict=True):
+            rng.bit_generator.state = own
+        self._before = found["rngs"]
+        self._size, self._next = 0, 0
+        if found["size"]:
+            self._fill(found["size"])
+            self._next = found["next"]
+
+    def _states(self) -> list[Any]:
+        return [rng.bit_generator.state for rng in self._rngs]
+
+    def _fill(self, size: int) -> None:
+        self._before = self._states()
+        block = np.stack([self._draw(rng, AHEAD * size) for rng in self._rngs])
+        # Batches first, so that each one lies together in memory.
+        block = block.reshape(len(block), AHEAD, size, *block.shape[2:]).swapaxes(0, 1)
+        self._block = torch.tensor(np.ascontiguousarray(block), dtype=self._dtype).to(self._device)
+        self._size, self._next = size, 0
 
 
 def _member_rngs(rng: Any, members: int) -> list[list[np.random.Generator]]:

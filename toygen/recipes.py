@@ -40,6 +40,7 @@ from divergences.errors import InputError
 from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures, SpectralLinear
 from toygen.networks import MLP
 from toygen.objectives import OBJECTIVES, Objective
+from toygen.optimizers import MemberOptimizer
 from toygen.penalties import PENALTIES, Penalty
 
 __all__ = ["RECIPES", "Recipe", "Units", "recipe_for"]
@@ -103,7 +104,7 @@ class Recipe:
     betas: _Numbers = (0.0, 0.99)
     decay: _Number = 0.999
     input_gain: _Number = 3.0
-    chunk: _Count = 8
+    chunk: _Count = 32
     method: _Text = "adam"
     schedule: _Text = "cosine"
     pack: _Count = 1
@@ -146,21 +147,30 @@ class Recipe:
     def rate_at(self, progress: _Number) -> float:
         """Learning rate after a share ``progress`` of the steps."""
         if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+            return float(self.learning_rate)
+        return float(self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def weight_at(self, progress: _Number) -> float:
         """Weight of the penalty, for data of unit variance."""
         first, last = self.weights
         return float(first * (last / first) ** progress)
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Of one player. Elementwise, hence members stay apart; fused, since launching costs more than adding."""
+    def optimizer(self, parameters: Iterable[nn.Parameter], rates: Sequence[float] | None = None) -> MemberOptimizer:
+        """Of one player: elementwise, hence members stay apart.
+
+        Args:
+            parameters: of the player.
+            rates: a learning rate for each member; None is the recipe's for all.
+        """
+        return MemberOptimizer(parameters, self._elementwise, self.learning_rate if rates is None else rates)
+
+    def _elementwise(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         if self.method == "sgd":
-            return torch.optim.SGD(list(parameters), lr=self.learning_rate, momentum=self.betas[0])
+            return torch.optim.SGD(parameters, lr=1.0, momentum=self.betas[0])
         if self.method == "rmsprop":
-            return torch.optim.RMSprop(list(parameters), lr=self.learning_rate, alpha=self.betas[1])
-        return torch.optim.Adam(list(parameters), lr=self.learning_rate, betas=self.betas, fused=True)
+            return torch.optim.RMSprop(parameters, lr=1.0, alpha=self.betas[1])
+        # Fused: launching costs more than adding.
+        return torch.optim.Adam(parameters, lr=1.0, betas=self.betas, fused=True)
 
 
 class Units(NamedTuple):

@@ -11,17 +11,28 @@ independent seeds and counts: the answer is a share with a binomial interval ins
   trained whole, even if one member of it was asked for. A matrix product may round differently when more or fewer
   matrices are multiplied at once, and a GAN, being chaotic, makes a different network of a different last bit within a
   few hundred steps; with fixed shapes there is nothing to round differently. So ``members=[7]`` gives, bit by bit, the
-  eighth network of ``members=100`` (on the same kind of machine, with the same version of torch).
+  eighth network of ``members=100`` (on the same kind of machine and device, with the same version of torch).
 
-The price: one member costs as much as a chunk (8). For networks this small that is two to four times one member alone.
+The price: one member costs as much as a chunk of 32, so ask for 32. If fewer are enough, ``Recipe(chunk=8)`` takes a
+quarter of the time for wide networks and half of it for narrow ones; its members are others, and just as good.
+
+**Members may differ in more than their seed** (``seeds``, ``learning_rates``, ``penalty_weights``: one per member).
+Member i is then the one that a run with these numbers for all would give, bit by bit if the chunk is a multiple of 32:
+then every tensor fills the vector registers whole, wherever a member sits in it.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import hashlib
+import io
+import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,13 +40,15 @@ import torch
 from jaxtyping import Bool, Float64
 
 from divergences import Gaussian, InputError
-from divergences.checks import as_count, as_generator, as_points
+from divergences.checks import as_count, as_generator, as_number, as_points
+from evaluation.files import write_atomically
+from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.chunks import LOSSES, Chunk, MemberPlan, latent_law
+from toygen.devices import as_device
 from toygen.networks import MLP, stack
-from toygen.objectives import OBJECTIVES
-from toygen.players import gan, minibatches
 from toygen.recipes import Recipe, Units
 from toygen.sampler import Sampler
-from toygen.train import Average, Step, train
+from toygen.train import Step
 
 __all__ = ["GanEnsemble", "GanRun", "Progress", "fit_gan"]
 
@@ -75,6 +88,8 @@ class GanEnsemble:
         diverged: which members hold, or last reported, a number that is not finite, shape (K,).
         recipe: how they were trained.
         seed: of the whole ensemble.
+        plans: what defines each member; they may differ from the recipe and the seed.
+        device: where they were trained.
     """
 
     members: tuple[int, ...]
@@ -85,11 +100,19 @@ class GanEnsemble:
     diverged: Bool[np.ndarray, " k"]
     recipe: Recipe
     seed: int
+    plans: tuple[MemberPlan, ...] = ()
+    device: str = "cpu"
 
     @property
     def healthy(self) -> tuple[int, ...]:
         """Places (0 … K − 1) of the members that did not diverge."""
         return tuple(int(place) for place in np.flatnonzero(~self.diverged))
+
+    @property
+    def diverged_at(self) -> tuple[int | None, ...]:
+        """For each member the first step that reported a loss that is not finite; None if none did."""
+        bad = ~np.all([np.isfinite(self.history[name]) for name in LOSSES], axis=0)
+        return tuple(int(column.argmax()) if column.any() else None for column in bad.T)
 
     def sampler(self, place: Any = 0) -> Sampler:
         """The averaged generator at a place (0 … K − 1).
@@ -105,12 +128,14 @@ class GanEnsemble:
                 f"member {self.members[place]} diverged: its losses or weights are not finite, so there is nothing to "
                 "sample. Lower the learning rate or use a penalty."
             )
+        plan = self.plans[place] if self.plans else None
         about = {
-            "recipe": dataclasses.asdict(self.recipe),
-            "seed": self.seed,
+            "recipe": dataclasses.asdict(self.recipe if plan is None else plan.recipe(self.recipe)),
+            "seed": self.seed if plan is None else plan.seed,
             "member": self.members[place],
             "steps": len(self.history["step"]),
-            "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+            "device": self.device,
+            "versions": versions(),
         }
         return Sampler(self.generators, self.latent, member=place, about=about)
 
@@ -121,9 +146,32 @@ class GanEnsemble:
         clouds = [self.sampler(place)(n, streams[place]) for place in self.healthy]
         return np.stack(clouds) if clouds else np.empty((0, n, self.generators.sizes[-1]))
 
+    def write_history(self, path: str | os.PathLike[str], *, every: Any = 1) -> Path:
+        """Write the losses as CSV: a row per step, a column per player and member.
+
+        Args:
+            path: where to.
+            every: only each so-manieth step, the first one included.
+
+        Raises:
+            OSError: the place cannot be written.
+        """
+        chosen = slice(None, None, as_count(every, "every"))
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        # The place tells members of one index apart, which an ensemble of mixed seeds may hold.
+        rows.writerow(["step", *(f"{name}_{place}" for name in LOSSES for place in range(len(self.members)))])
+        table = np.concatenate([self.history[name][chosen] for name in LOSSES], axis=1)
+        for step, row in zip(self.history["step"][chosen], table, strict=True):
+            rows.writerow([int(step), *(f"{value:.9g}" for value in row)])
+        return write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
 
 class GanRun:
     """A training to be iterated: yields after every step, and holds the ``result`` at the end.
+
+    It may be put aside between two steps (``toygen.save_checkpoint``) and taken up by another process, which then goes
+    on bit by bit as if nothing had happened (``toygen.load_checkpoint``).
 
     Args:
         train: points (n, d), shared by all members.
@@ -131,9 +179,14 @@ class GanRun:
         members: how many (0 … K − 1), or the indices of those that are wanted.
         steps: moves of the generator.
         seed: of the whole ensemble.
+        seeds: one for each member instead: member i is member ``members[i]`` under seed ``seeds[i]``.
+        learning_rates: one for each member instead of the recipe's.
+        penalty_weights: one pair (start, end) for each member instead of the recipe's; a single number is constant.
+        device: "auto", "cpu", "cuda" or "cuda:1". Random numbers are the same on each; rounding is not.
 
     Raises:
-        InputError: data that are not at least two different finite points, no members, negative steps or seed.
+        InputError: data that are not at least two different finite points, no members, negative steps or seed, lists of
+            another length than the number of members, or a device that is not there.
 
     >>> data = np.random.default_rng(0).normal(size=(100, 2))
     >>> run = GanRun(data, recipe=Recipe(width=8, chunk=2), members=2, steps=3)
@@ -148,29 +201,38 @@ class GanRun:
         train: Any,
         *,
         recipe: Recipe = _STANDARD,
-        members: Any = 8,
+        members: Any = 32,
         steps: Any = 20_000,
         seed: Any = 0,
+        seeds: Any = None,
+        learning_rates: Any = None,
+        penalty_weights: Any = None,
+        device: Any = "cpu",
     ) -> None:
         self._train = as_points(train, "train", minimum=2)
         self._units = Units.of(self._train)
         self._recipe = recipe
         self._steps = as_count(steps, "steps", minimum=0)
         self._seed = as_count(seed, "seed", minimum=0)
-        self._members = _as_members(members)
-        self._chunks: list[_Chunk] = []
+        self._device = as_device(device)
+        mixed = {"seeds": seeds, "learning_rates": learning_rates, "penalty_weights": penalty_weights}
+        self._members = _as_members(members, repeated=any(given is not None for given in mixed.values()))
+        self._plans = self._planned(**mixed)
+        self._layout, self._places = self._arranged(free=any(given is not None for given in mixed.values()))
+        self._chunks: list[Chunk] = []
+        self._restored = False
 
     def __iter__(self) -> Iterator[Progress]:
-        """Train, chunk after chunk. Starting over starts from the beginning."""
-        self._chunks = []
-        numbers = sorted({member // self._recipe.chunk for member in self._members})
-        for i, number in enumerate(numbers):
-            chunk = _Chunk(number, self._units, self._recipe, self._seed)
-            for step in chunk.train(self._train, self._steps):
+        """Train, chunk after chunk. Starting over starts from the beginning, or once from a restored state."""
+        self._chunks, self._restored = self._chunks if self._restored else [], False
+        total = len(self._layout) * self._steps
+        for i, plans in enumerate(self._layout):
+            if i == len(self._chunks):
+                self._chunks.append(self._chunk(plans))
+            chunk = self._chunks[i]
+            for step in chunk.train():
                 done = i * self._steps + step.index + 1
-                total = len(numbers) * self._steps
                 yield Progress(done, total, step, chunk.members, chunk.average.network, chunk.discriminator)
-            self._chunks.append(chunk)
 
     def result(self) -> GanEnsemble:
         """The trained ensemble.
@@ -178,16 +240,13 @@ class GanRun:
         Raises:
             InputError: the run has not been iterated to its end.
         """
-        size = self._recipe.chunk
-        by_number = {chunk.number: i for i, chunk in enumerate(self._chunks)}
-        if any(member // size not in by_number for member in self._members):
+        if len(self._chunks) < len(self._layout) or self._chunks[-1].done < self._steps:
             raise InputError("the run is not finished: iterate it to the end, or use fit_gan.")
-        places = [by_number[member // size] * size + member % size for member in self._members]
-        generators = stack([chunk.average.network for chunk in self._chunks]).pick(places)
-        discriminators = stack([chunk.discriminator for chunk in self._chunks]).pick(places)
+        generators = stack([chunk.average.network for chunk in self._chunks]).cpu().pick(self._places)
+        discriminators = stack([chunk.discriminator for chunk in self._chunks]).cpu().pick(self._places)
         history = {
-            name: np.concatenate([chunk.losses(name) for chunk in self._chunks], axis=1)[:, places]
-            for name in ("discriminator", "generator")
+            name: np.concatenate([chunk.losses(name) for chunk in self._chunks], axis=1)[:, self._places]
+            for name in LOSSES
         }
         finite = generators.healthy()
         for losses in history.values():
@@ -196,22 +255,108 @@ class GanRun:
             members=self._members,
             generators=generators,
             discriminators=discriminators,
-            latent=_latent(self._recipe),
+            latent=latent_law(self._recipe),
             history={"step": np.arange(self._steps), **history},
             diverged=~finite,
             recipe=self._recipe,
             seed=self._seed,
+            plans=self._plans,
+            device=str(self._device),
         )
+
+    def definition(self) -> dict[str, Any]:
+        """What the run is, as plain JSON: two runs with the same definition give the same bits on one machine."""
+        return {
+            "recipe": dataclasses.asdict(self._recipe),
+            "steps": self._steps,
+            "members": [list(plan) for plans in self._layout for plan in plans],
+            "data": hashlib.sha256(np.ascontiguousarray(self._train).tobytes()).hexdigest(),
+            "device": self._device.type,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands between two steps: tensors, numbers and texts."""
+        return {
+            "definition": json.dumps(self.definition(), sort_keys=True),
+            "versions": versions(),
+            "chunks": [chunk.state() for chunk in self._chunks],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where another run of the same definition stood; the next iteration goes on from there.
+
+        Raises:
+            InputError: the state of a run that is defined otherwise.
+        """
+        theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(self.definition()))
+        if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
+            raise InputError(
+                f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "
+                "or start anew in another place."
+            )
+        self._chunks = []
+        for plans, found in zip(self._layout, state["chunks"], strict=False):
+            chunk = self._chunk(plans)
+            chunk.restore(found)
+            self._chunks.append(chunk)
+        self._restored = True
+
+    @property
+    def done(self) -> int:
+        """Steps finished, over all chunks."""
+        return sum(chunk.done for chunk in self._chunks)
+
+    def _chunk(self, plans: Sequence[MemberPlan]) -> Chunk:
+        return Chunk(plans, self._units, self._recipe, self._train, self._steps, self._device)
+
+    def _planned(self, seeds: Any, learning_rates: Any, penalty_weights: Any) -> tuple[MemberPlan, ...]:
+        count, recipe = len(self._members), self._recipe
+        seeds = [self._seed] * count if seeds is None else _one_each(seeds, "seeds", count)
+        rates = [recipe.learning_rate] * count
+        if learning_rates is not None:
+            rates = _one_each(learning_rates, "learning_rates", count)
+        weights = [recipe.weights] * count
+        if penalty_weights is not None:
+            weights = _one_each(penalty_weights, "penalty_weights", count)
+        plans = tuple(
+            MemberPlan(
+                member,
+                as_count(seed, f"seeds[{i}]", minimum=0),
+                as_number(rate, f"learning_rates[{i}]", above=0.0),
+                _as_pair(pair, f"penalty_weights[{i}]"),
+            )
+            for i, (member, seed, rate, pair) in enumerate(zip(self._members, seeds, rates, weights, strict=True))
+        )
+        if len(set(plans)) < len(plans):
+            raise InputError("members must differ in their index, seed, learning rate or penalty weights.")
+        return plans
+
+    def _arranged(self, *, free: bool) -> tuple[list[list[MemberPlan]], list[int]]:
+        """Who sits where: the chunks, and the place of each wanted member in their row."""
+        size = self._recipe.chunk
+        if free:
+            filled = list(self._plans) + [self._plans[0]] * (-len(self._plans) % size)
+            return [filled[i : i + size] for i in range(0, len(filled), size)], list(range(len(self._plans)))
+        numbers = sorted({member // size for member in self._members})
+        first = self._plans[0]
+        layout = [[first._replace(member=number * size + i) for i in range(size)] for number in numbers]
+        return layout, [numbers.index(member // size) * size + member % size for member in self._members]
 
 
 def fit_gan(
     train: Any,
     *,
     recipe: Recipe = _STANDARD,
-    members: Any = 8,
+    members: Any = 32,
     steps: Any = 20_000,
     seed: Any = 0,
+    seeds: Any = None,
+    learning_rates: Any = None,
+    penalty_weights: Any = None,
+    device: Any = "cpu",
     progress: Callable[[Progress], object] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: Any = 1000,
 ) -> GanEnsemble:
     """Train an ensemble of GANs to the end.
 
@@ -221,73 +366,66 @@ def fit_gan(
         members: how many (0 … K − 1), or the indices of those that are wanted.
         steps: moves of the generator.
         seed: of the whole ensemble.
+        seeds: one for each member instead, see ``GanRun``.
+        learning_rates: one for each member instead of the recipe's.
+        penalty_weights: one pair (start, end) for each member instead of the recipe's.
+        device: "auto", "cpu", "cuda" or "cuda:1".
         progress: told where the run stands after every step; to do more than watching, iterate a ``GanRun``.
+        checkpoint: a file that is kept up to date; if it exists, the run goes on from there.
+        every: steps between two checkpoints.
 
     Raises:
-        InputError: data that are not at least two different finite points, no members, negative steps or seed.
+        InputError: data that are not at least two different finite points, no members, negative steps or seed, a
+            checkpoint of another run, or what else ``GanRun`` refuses.
     """
-    run = GanRun(train, recipe=recipe, members=members, steps=steps, seed=seed)
+    run = GanRun(
+        train,
+        recipe=recipe,
+        members=members,
+        steps=steps,
+        seed=seed,
+        seeds=seeds,
+        learning_rates=learning_rates,
+        penalty_weights=penalty_weights,
+        device=device,
+    )
+    every = as_count(every, "every")
+    if checkpoint is not None and Path(checkpoint).exists():
+        load_checkpoint(run, checkpoint)
     for state in run:
         if progress is not None:
             progress(state)
+        if checkpoint is not None and (state.done % every == 0 or state.done == state.total):
+            save_checkpoint(run, checkpoint)
     return run.result()
 
 
-class _Chunk:
-    """``recipe.chunk`` consecutive members in training."""
-
-    def __init__(self, number: int, units: Units, recipe: Recipe, seed: int) -> None:
-        self.number = number
-        self.members = tuple(range(number * recipe.chunk, (number + 1) * recipe.chunk))
-        sequences = [np.random.SeedSequence(seed, spawn_key=(member,)).spawn(4) for member in self.members]
-        streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
-        self._data_rngs, self._latent_rngs = streams[2], streams[3]
-        self._recipe, self._units = recipe, units
-        self.generator = units.generator(recipe, streams[0])
-        self.discriminator = units.discriminator(recipe, streams[1])
-        self.average = Average(self.generator, recipe.decay)
-        self._losses: dict[str, np.ndarray] = {}
-
-    def train(self, data: np.ndarray, steps: int) -> Iterator[Step]:
-        recipe, size = self._recipe, len(self.members)
-        self._losses = {name: np.empty((steps, size)) for name in ("discriminator", "generator")}
-        unit = self._units.penalty_unit(recipe)
-        weight = torch.tensor(unit * recipe.weight_at(0.0))
-        turns = gan(
-            self.generator,
-            self.discriminator,
-            objective=OBJECTIVES[recipe.objective],
-            latent=_latent(recipe),
-            penalty=self._units.penalty(recipe, weight),
-            optimizer=recipe.optimizer,
-            rng=self._latent_rngs,
-        )
-        turns[0] = dataclasses.replace(turns[0], repeats=recipe.discriminator_steps)
-        batches = minibatches(data, size=recipe.batch, rng=self._data_rngs, members=size)
-        for step in train(turns, batches, steps):
-            self.average.update()
-            progress = (step.index + 1) / steps
-            weight.fill_(unit * recipe.weight_at(progress))
-            for turn in turns:
-                for group in turn.optimizer.param_groups:
-                    group["lr"] = recipe.rate_at(progress)
-            for name, losses in step.losses.items():
-                self._losses[name][step.index] = losses.numpy()
-            yield step
-
-    def losses(self, name: str) -> Float64[np.ndarray, "steps k"]:
-        """Of one player, over all steps."""
-        return self._losses[name]
+def versions() -> dict[str, str]:
+    """Of what a result depends on besides its seed."""
+    # A plain text: torch's own version object would not load with weights_only.
+    return {"torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()}
 
 
-def _latent(recipe: Recipe) -> Gaussian:
-    return Gaussian(np.zeros(recipe.latent_dim), np.eye(recipe.latent_dim))
-
-
-def _as_members(members: Any) -> tuple[int, ...]:
+def _as_members(members: Any, *, repeated: bool) -> tuple[int, ...]:
     if isinstance(members, Sequence):
         chosen = tuple(as_count(member, f"members[{i}]", minimum=0) for i, member in enumerate(members))
-        if not chosen or len(set(chosen)) < len(chosen):
+        if not chosen or (not repeated and len(set(chosen)) < len(chosen)):
             raise InputError(f"members must be different indices, at least one; they are {list(members)}.")
         return chosen
     return tuple(range(as_count(members, "members")))
+
+
+def _one_each(values: Any, name: str, count: int) -> list[Any]:
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+        raise InputError(f"{name} must be a list with one entry per member; it is {values!r}.")
+    if len(values) != count:
+        raise InputError(f"{name} must hold one entry per member ({count}); it holds {len(values)}.")
+    return list(values)
+
+
+def _as_pair(value: Any, name: str) -> tuple[float, float]:
+    pair = list(value) if isinstance(value, Sequence | np.ndarray) and np.ndim(value) == 1 else [value, value]
+    if len(pair) != 2:
+        raise InputError(f"{name} must be a weight at the start and one at the end; it is {value!r}.")
+    first, last = (as_number(number, name, above=0.0) for number in pair)
+    return first, last

@@ -67,7 +67,7 @@ class Sampler:
             raise InputError(
                 f"latent must have the generator's input dimension {generator.sizes[0]}; it has {latent.dim}."
             )
-        network = generator.pick([member])
+        network = generator.pick([member]).cpu()
         if not network.healthy()[0]:
             raise InputError(
                 f"member {member} of the generator holds weights that are not finite: its training diverged. "

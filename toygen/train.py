@@ -41,6 +41,7 @@ class Turn:
         optimizer: holds this player's parameters; must work elementwise (see above).
         repeats: how many moves in a row.
         project: called after each move, to put the parameters back where they may be (weight clipping).
+        streams: the random streams the loss draws from, so that a checkpoint can remember where they stand.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Turn:
     optimizer: torch.optim.Optimizer
     repeats: int = 1
     project: Callable[[], None] | None = None
+    streams: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def train(turns: Sequence[Turn], batches: Iterable[Tensor], steps: Any) -> Iterator[Step]:
+def train(turns: Sequence[Turn], batches: Iterable[Tensor], steps: Any, *, start: Any = 0) -> Iterator[Step]:
     """Let the players take turns; yield after each round.
 
     Args:
         turns: in the order of play.
         batches: data, shape (K, b, d) each; every move takes a fresh one.
         steps: number of rounds; 0 is none.
+        start: rounds that are over already: those of a training that is taken up again.
 
     Yields:
         A ``Step`` per round. The networks may be looked at, and learning rates turned, between two rounds.
@@ -93,18 +96,18 @@ def train(turns: Sequence[Turn], batches: Iterable[Tensor], steps: Any) -> Itera
         InputError: no players, two of one name, repeats below 1, negative steps, a loss that is not (K,), or batches
             that run out.
     """
-    steps = as_count(steps, "steps", minimum=0)
+    steps, start = as_count(steps, "steps", minimum=0), as_count(start, "start", minimum=0)
     if not turns:
         raise InputError("turns must hold at least one player; it is empty.")
     if len({turn.name for turn in turns}) < len(turns):
         raise InputError(f"turns must have different names; they are {[turn.name for turn in turns]}.")
     for turn in turns:
         as_count(turn.repeats, f"repeats of turn {turn.name!r}")
-    return _play(list(turns), iter(batches), steps)
+    return _play(list(turns), iter(batches), range(start, steps))
 
 
-def _play(turns: list[Turn], batches: Iterator[Tensor], steps: int) -> Iterator[Step]:
-    for index in range(steps):
+def _play(turns: list[Turn], batches: Iterator[Tensor], rounds: range) -> Iterator[Step]:
+    for index in rounds:
         losses = {}
         with single_thread():
             for turn in turns:
@@ -145,6 +148,10 @@ class Average(Generic[_Network]):
         network: a copy of it is kept; it is not touched itself.
         decay: in [0, 1); 0 keeps the last parameters.
 
+    Attributes:
+        network: the average.
+        rounds: how many it has taken in.
+
     References:
         The unusual effectiveness of averaging in GAN training (Yazıcı et al., 2019), https://arxiv.org/abs/1806.04498
     """
@@ -156,12 +163,12 @@ class Average(Generic[_Network]):
         self.network = copy.deepcopy(network)
         self.network.requires_grad_(requires_grad=False)
         self._pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
-        self._rounds = 0
+        self.rounds = 0
 
     def update(self) -> None:
         """Take in the network as it is now."""
-        decay = min(self.decay, (1 + self._rounds) / (10 + self._rounds))
-        self._rounds += 1
+        decay = min(self.decay, (1 + self.rounds) / (10 + self.rounds))
+        self.rounds += 1
         with torch.no_grad():
             for average, parameter in self._pairs:
                 average.lerp_(parameter, 1 - decay)

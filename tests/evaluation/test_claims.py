@@ -1,12 +1,19 @@
 """Claims about estimates from samples hold, and could fail."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from divergences import Estimate
+from evaluation.__main__ import main
 from evaluation.claims import CLAIMS, finite_slope
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
@@ -28,3 +35,44 @@ def test_a_wrong_mass_would_show():
     assert not replace(mass, right=lambda: Estimate(1.001, 0.0)).check().agrees
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     assert np.isfinite([claim.right().value for claim in CLAIMS]).all()
+
+
+def test_the_command_prints_the_table(capsys):
+    assert main(["--claims", "kde_mass_gaussian_1d", "kde_rate_1d"]) == 0
+    out = capsys.readouterr().out
+    assert "ok   kde_mass_gaussian_1d" in out
+    assert "2 of 2 claims hold" in out
+    assert main(["--json", "--claims", "kde_mass_gaussian_1d"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["failed"] == 0
+    assert [row["name"] for row in document["claims"]] == ["kde_mass_gaussian_1d"]
+    assert document["claims"][0]["right"]["value"] == 1
+
+
+def test_the_command_fails_with_a_claim(capsys, monkeypatch):
+    mass = next(claim for claim in CLAIMS if claim.name == "kde_mass_gaussian_1d")
+    wrong = replace(mass, name="wrong", right=lambda: Estimate(1.001, 0.0))
+    monkeypatch.setattr("evaluation.claims.CLAIMS", (mass, wrong))
+    assert main(["--claims"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL wrong" in out
+    assert "1 of 2 claims hold" in out
+    assert main(["--claims", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["failed"] == 1
+
+
+def test_the_command_knows_its_claims(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--claims", "no-such-claim"])
+    assert caught.value.code == 2
+    assert "no claim is named no-such-claim; there are: kde_mass" in capsys.readouterr().err
+
+
+def test_as_a_module_and_into_a_pipe_that_closes():
+    command = [sys.executable, "-m", "evaluation", "--claims"]
+    whole = subprocess.run([*command, "kde_mass_gaussian_1d"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "1 of 1 claims hold" in whole.stdout
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline().startswith("ok ")
+        process.stdout.close()
+        assert process.stderr.read() == ""

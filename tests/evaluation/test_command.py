@@ -318,3 +318,20 @@ def test_compare(tmp_path, capsys):
     assert main(["compare", paths["far"], str(tmp_path / "none.npy"), *data]) == 2
     assert "none.npy" in capsys.readouterr().err
     assert main(["compare", paths["far"], paths["near"], *data, "--json", paths["far"]]) == 2
+
+
+def test_moved_copies_are_looked_for_on_request(tmp_path, capsys):
+    draw = np.random.default_rng(2)
+    images = np.kron(draw.integers(0, 256, (180, 4, 4)), np.ones((2, 2), dtype=int)).astype(np.uint8)
+    sets = {"train": images[:60], "test": images[60:120], "made": np.concatenate([images[120:], images[:20, :, ::-1]])}
+    paths = {}
+    for name, array in sets.items():
+        paths[name] = str(tmp_path / f"{name}.npy")
+        np.save(paths[name], array)
+    told = [paths["made"], "--train", paths["train"], "--test", paths["test"], "--fail-on", "memorization"]
+    assert main([*told, "--quiet"]) == 0
+    report = tmp_path / "r.json"
+    assert main([*told, "--views", "mirror", "--json", str(report)]) == 1
+    assert json.loads(report.read_text())["protocol"]["views"] == "mirror"
+    assert main([*told, "--views", "turn", "--quiet"]) == 2
+    assert "views= must be shift:N" in capsys.readouterr().err

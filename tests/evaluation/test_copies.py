@@ -91,6 +91,21 @@ def test_copiers_are_caught_and_a_narrow_generator_is_not():
     assert narrow.authenticity.p_value < 1e-2
 
 
+def test_common_values_are_no_copies():
+    """Rounded data, and a generator that keeps to the middle: it repeats train more than held-out data do, honestly."""
+    rng, flagged, higher = rng_of(10), 0, 0
+    for _ in range(40):
+        x = np.round(3 * rng.standard_normal((600, 3)))
+        found = copy_tests(
+            generated=np.round(rng.standard_normal((200, 3))), train=x[:300], test=x[300:], rng=rng, alpha=0.1
+        )
+        flagged += found.exact.p_value < 0.1
+        higher += found.exact.score.value > found.exact.null.value + 0.1
+    assert higher >= 38
+    # 40 trials at 10 %: more than 10 with probability 0.2 %.
+    assert flagged <= 10
+
+
 @pytest.mark.parametrize("test", [None, TEST[:19]])
 def test_without_held_out_data_nothing_is_concluded(test):
     found = copy_tests(generated=REAL[:50], train=REAL, test=test, rng=rng_of(0))

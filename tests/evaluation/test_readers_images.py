@@ -121,7 +121,6 @@ def _clear(image, mode):
 
 
 ODD = {
-    "sixteen.png": (lambda: encoded(Image.fromarray(GREY[0].astype(np.uint16) * 257)), "mode I;16.*more than 8 bits"),
     "clear.png": (lambda: encoded(_clear(COLOUR[0], "RGBA")), "mode RGBA, with transparent pixels"),
     "clear_grey.png": (lambda: encoded(_clear(GREY[0], "LA")), "mode LA, with transparent pixels"),
     "key.png": (lambda: encoded(COLOUR[0], transparency=tuple(int(c) for c in COLOUR[0, 0, 0])), "mode RGB, with tr"),
@@ -137,7 +136,7 @@ ODD = {
         "2 frames",
     ),
     "page.png": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n", "not a complete"),
-    "tiff.png": (lambda: encoded(GREY[0], "TIFF"), "not a complete"),
+    "gif.png": (lambda: encoded(GREY[0], "GIF"), "not a complete"),
     "cut.jpg": (lambda: encoded(COLOUR[0], "JPEG")[:-60], "not a complete"),
     "empty.bmp": (lambda: b"", "is empty|not a complete"),
 }

@@ -1,5 +1,6 @@
 """The report: strictly valid JSON, one page that fetches nothing and trusts no text, the same bytes twice."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from divergences import Estimate, Gaussian, Mixture
 from evaluation import Samples, audit
 from evaluation.findings import number
 from evaluation.report import to_html
+from evaluation.tables import tables_of
 
 MODES = Mixture([Gaussian([float(x), 0.0], 0.01 * np.eye(2)) for x in range(3)])
 HOSTILE = """<script>alert("x")</script>' onload='y $\\frac{1$ {{ 7 * 7 }}"""
@@ -78,7 +80,7 @@ def refuse(constant):
 
 def test_json_is_strict_and_says_what_the_report_says(report):
     data = json.loads(report.to_json(), parse_constant=refuse)
-    assert data["schema"] == "mintmark-audit-1"
+    assert data["schema"] == "mintmark-audit-2"
     assert (data["verdict"], data["exit_status"]) == ("flagged", 1)
     assert [f["name"] for f in data["findings"]] == [f.name for f in report.findings]
     for given, told in zip(report.findings, data["findings"], strict=True):
@@ -215,3 +217,130 @@ def test_labels_may_be_any_text(tmp_path):
     assert "猫" in page
     assert "<b>$" not in page
     assert json.loads(report.to_json(), parse_constant=refuse)["verdict"] == "flagged"
+
+
+def cells(page):
+    return [
+        html.unescape(re.sub("<.*?>", "", cell)).strip()
+        for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page, re.DOTALL)
+    ]
+
+
+def test_the_scores_stand_in_all_three_formats(report, page):
+    assert [score.name for score in report.scores][:3] == ["FID", "FID, plain", "precision"]
+    told = json.loads(report.to_json(), parse_constant=refuse)["scores"]
+    text = " ".join(report.to_text().split())
+    shown = cells(page)
+    for score, plain in zip(report.scores, told, strict=True):
+        assert plain["name"] == score.name
+        assert plain["estimate"]["value"] == score.estimate.value
+        null = score.null if isinstance(score.null, float) else score.null.value
+        assert (plain["null"] if isinstance(plain["null"], float) else plain["null"]["value"]) == null
+        assert f"{score.name} {number(score.estimate)} {number(score.null)} {score.meaning}" in text
+        assert shown[shown.index(score.name) + 1] == number(score.estimate)
+        assert shown[shown.index(score.name) + 2].startswith(number(score.null))
+        # One sentence that says which direction is good, or what the ends mean.
+        assert re.search("higher is better|lower is better|Lower is better|below", score.meaning)
+    assert "SCORES, without a verdict" in report.to_text()
+
+
+def test_too_few_samples_have_no_score_but_the_distance(tmp_path):
+    draw = np.random.default_rng(0)
+    report = audit(generated=draw.normal(size=(5, 2)), train=draw.normal(size=(50, 2)), rng=draw)
+    assert [score.name for score in report.scores] == ["FID", "FID, plain"]
+    assert "FID, plain" in report.to_text()
+    parsed(to_html(report))
+
+
+def test_tables_say_what_the_evidence_says(report, page):
+    from scipy import stats
+
+    text = report.to_text()
+    evidence = report["mode loss"].evidence
+    masses, histogram, missed = tables_of(report["mode loss"])
+    # Direct: hits by distance, two-sided exact binomial with Holm's adjustment by hand.
+    points = report.material.generated.array
+    means = np.stack([part.mean for part in MODES.components])
+    away = np.linalg.norm(points[:, None] - means, axis=2) / 0.1
+    home = away.argmin(axis=1)
+    hits = np.bincount(home[away.min(axis=1) < 3], minlength=3)
+    q = np.full(3, 1 / 3) * (1 - np.exp(-4.5))
+    p = np.array([stats.binomtest(int(h), len(points), float(w)).pvalue for h, w in zip(hits, q, strict=True)])
+    order = np.argsort(p)
+    adjusted = np.empty(3)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * [3, 2, 1]), 1)
+    for row in masses.rows:
+        k = int(row[0])
+        assert int(row[3]) == hits[k]
+        assert evidence["per_mode"][k]["p_adjusted"] == pytest.approx(adjusted[k], rel=1e-6)
+    assert {row[2] for row in masses.rows} == {"reached", "starved"}
+    h = hits / hits.sum()
+    assert evidence["reverse_kl"].raw == pytest.approx(float(np.sum(h * np.log(h * 3))), rel=1e-9)
+    assert evidence["forward_kl"].raw == pytest.approx(float(-np.sum(np.log(h * 3)) / 3), rel=1e-9)
+    middle = (h + 1 / 3) / 2
+    jsd = 0.5 * np.sum(h * np.log(h / middle)) + 0.5 * np.sum(np.log(1 / 3 / middle)) / 3
+    assert evidence["jsd"].raw == pytest.approx(float(jsd), rel=1e-9)
+    assert histogram.rows[0][3] == f"{evidence['noise_floor']:.4g}"
+    assert "at least 1 high-quality sample" in " ".join(text.split())
+    assert missed.title == "What this audit could have missed"
+    for table in (masses, histogram, missed):
+        assert table.title in text
+        assert table.title in page.replace("&#39;", "'")
+        shown = cells(page)
+        for row in table.rows:
+            assert row[-1] in shown
+    sizes = [row["n"] for row in evidence["detection"]["rows"]]
+    assert sizes == [180, 540, 1800]
+    losses = [row["loss"] for row in evidence["detection"]["rows"]]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_an_empty_mode_makes_the_forward_divergence_infinite_and_says_so():
+    draw = np.random.default_rng(1)
+    train = MODES.sample(400, draw)
+    report = audit(generated=MODES.components[0].sample(300, draw), train=train, modes=MODES, rng=draw)
+    table = tables_of(report["mode loss"])[1]
+    assert table.rows[1][1] == "∞"
+    assert "forward KL: " in table.note
+    assert "∞" in report.to_text()
+    told = json.loads(report.to_json(), parse_constant=refuse)["findings"][0]["evidence"]
+    assert told["forward_kl"]["value"] == "inf"
+
+
+def test_discoveries_and_q_values_of_suspects(image_report):
+    from evaluation import memorization
+
+    evidence = image_report["memorization"].evidence
+    sets = image_report.material
+    pixels = [part.array.reshape(len(part), -1) / 255 for part in (sets.generated, sets.train, sets.test)]
+    direct = memorization(generated=pixels[0], train=pixels[1], test=pixels[2])
+    for rate, count in evidence["discoveries"].items():
+        assert count == int((direct.q_values <= float(rate)).sum())
+    assert evidence["discoveries"]["0.05"] >= 60
+    by_row = {suspect.generated: suspect for suspect in direct.suspects}
+    for suspect in evidence["suspects"]:
+        assert suspect["q_value"] == by_row[suspect["generated"]].q_value
+        assert suspect["nearest_test"] == by_row[suspect["generated"]].nearest_test
+    counts, suspects = tables_of(image_report["memorization"])
+    assert counts.rows[1][1] == str(evidence["discoveries"]["0.05"])
+    assert suspects.head[5] == "q"
+    assert len(suspects.rows) + suspects.more == evidence["suspect_count"]
+
+
+def test_classes_and_regions_say_what_could_have_been_missed(image_report):
+    rows = image_report["class loss"].evidence["detection"]["rows"]
+    n = len(image_report.material.generated)
+    assert {row["n"] for row in rows} == {n, 3 * n, 10 * n}
+    assert all(0.5 <= row["loss"] <= 1 for row in rows)
+    draw = np.random.default_rng(4)
+    train, test, generated = draw.normal(size=(3, 400, 2))
+    finding = audit(generated=generated, train=train, test=test, rng=draw)["mode loss"]
+    detection = finding.evidence["detection"]
+    assert detection["unit"] == "region"
+    assert len(detection["rows"]) == 6
+    assert "What this audit could have missed" in tables_of(finding)[-1].title
+    # Larger audits miss less; the same table whatever the seed.
+    mean_bin = [row["loss"] for row in detection["rows"] if row["weight"] == detection["rows"][0]["weight"]]
+    assert mean_bin == sorted(mean_bin, reverse=True)
+    again = audit(generated=generated, train=train, test=test, rng=np.random.default_rng(99))["mode loss"]
+    assert again.evidence["detection"] == detection

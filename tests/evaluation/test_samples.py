@@ -267,7 +267,6 @@ def test_an_image_that_would_explode_is_not_decoded(tmp_path):
     [
         (Image.new("RGBA", (5, 6)), "mode RGBA"),
         (Image.new("LA", (5, 6)), "mode LA"),
-        (Image.new("I;16", (5, 6)), "mode I"),
     ],
 )
 def test_images_are_never_converted_silently(tmp_path, image, why):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from evaluation import Samples, compare_sources
+from evaluation.sources import _steps
 
 RNG = np.random.default_rng(0)
 
@@ -46,6 +47,9 @@ GREY3 = np.repeat(photos(seed=2)[..., :1], 3, axis=3)
         (photos() / 255, TRAIN / 255),
         (photos() / 127.5 - 1, TRAIN / 127.5 - 1),
         (GREY3, GREY3[::-1]),
+        # A generator that hardly reaches white, where every image of train does: no sign of how train was saved.
+        ((0.97 * strokes()).astype(np.uint8), strokes(seed=1)),
+        ((strokes() / 255 - 0.13) / 0.31, (strokes(seed=1) / 255 - 0.13) / 0.31),
         (np.zeros((5, 4, 4), np.uint8), np.zeros((5, 4, 4), np.uint8)),
         (RNG.normal(size=(50, 4, 4)), RNG.normal(size=(50, 4, 4))),
     ],
@@ -66,6 +70,13 @@ def test_sets_that_were_saved_alike(generated, train):
         (np.clip(photos() / 255 + RNG.normal(0, 0.001, TRAIN.shape), 0, 1), TRAIN / 255, ["train is rounded"]),
         (np.round(255 * STRETCHED).astype(np.uint8), TRAIN, ["normalised one by one"]),
         (GREY3, TRAIN, ["generated are grey in three channels"]),
+        (
+            (0.8 * strokes()).astype(np.uint8),
+            strokes(seed=1),
+            ["generated reaches from 0 to 204 and train from 0 to 255"],
+        ),
+        (np.round(strokes() * (219 / 255) + 16).astype(np.uint8), strokes(seed=1), ["video"]),
+        ((strokes() / 255 - 0.13) / 0.31, strokes(seed=1) / 255, ["floats on no scale of pixels and train floats 0"]),
     ],
 )
 def test_differences_are_found(generated, train, words):
@@ -115,6 +126,12 @@ def test_compression_is_seen_in_the_pixels():
         assert len(found) == 1, (quality, found)
         assert "pixels of A show" in found[0]
     assert compare_sources(held(rejpeg(clean, 75)), held(rejpeg(train, 75))) == []
+    # Of two that were, the steps tell which more strongly, even if one was compressed on top of the other.
+    for one, other in ((50, 75), (70, 75), (75, 85)):
+        for images in (rejpeg(clean, one), rejpeg(rejpeg(clean, other), one)):
+            found = compare_sources(held(images, "PNG"), held(rejpeg(train, other), "PNG"), names=("A", "B"))
+            assert len(found) == 1, (one, other, found)
+            assert "those of A in coarser steps" in found[0]
     # Cut elsewhere, the blocks no longer lie where they were looked for: only the files would tell.
     for other in ((clean[:, 1:] // 2 + clean[:, :-1] // 2), np.repeat(clean, 2, axis=2), clean // 2 + 20):
         assert compare_sources(held(other), held(train)) == []
@@ -126,3 +143,17 @@ def test_compression_is_seen_in_the_pixels():
 def test_points_are_not_compared():
     points = Samples(np.zeros((4, 2)), "x", "points")
     assert compare_sources(points, Samples(np.ones((4, 2)) * 300, "y", "points")) == []
+
+
+def test_the_steps_are_those_of_the_table_in_the_file():
+    """The pixels alone give back the numbers that the compressor wrote into its file."""
+    clean = np.tile(photos(n=400, seed=4) // 2 + 60, (1, 2, 2, 1))
+    order = np.add.outer(np.arange(8), np.arange(8))
+    for quality in (40, 75):
+        buffer = io.BytesIO()
+        Image.fromarray(clean[0]).save(buffer, "JPEG", quality=quality)
+        table = np.reshape(Image.open(buffer).quantization[0], (8, 8))[(order >= 1) & (order <= 4)]
+        steps = np.array(_steps(rejpeg(clean, quality), "bytes 0 to 255"))
+        assert (steps > 0).sum() >= 5
+        np.testing.assert_array_equal(steps[steps > 0], table[steps > 0])
+    assert _steps(clean, "bytes 0 to 255") == ()

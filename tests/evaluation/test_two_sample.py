@@ -105,6 +105,24 @@ def test_same_seed_same_result():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_level_is_exact_in_two_thousand_tests():
+    rng, p_values = np.random.default_rng(8), []
+    for _ in range(2000):
+        x, y = rng.standard_t(3, size=(15, 2)), rng.standard_t(3, size=(12, 2))
+        found = two_sample(generated=y, test=x, rng=rng, permutations=19)
+        p_values.append((found.classifier.null.p_value, found.neighbors.null.p_value, found.p_value))
+    values = np.array(p_values)
+    for level in (0.05, 0.25, 0.5):
+        rate = (values <= level + 1e-12).mean(axis=0)
+        blur = 3 * np.sqrt(level * (1 - level) / 2000)
+        # The classifier's has no ties: exact either way. Shares of neighbours have, and ties count against the defect.
+        assert rate[0] == pytest.approx(level, abs=blur)
+        assert level / 3 < rate[1] <= level + blur
+        assert rate[2] <= level + blur
+
+
+@pytest.mark.slow
 def test_errors_of_the_neighbour_share_cover_where_laws_differ():
     rng = np.random.default_rng(6)
     truth = np.mean(

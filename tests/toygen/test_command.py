@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from divergences import Gaussian, Mixture
 from evaluation.modes import mode_coverage
-from toygen import Sampler
-from toygen.__main__ import main
+from toygen import GanRun, Sampler
+from toygen.__main__ import _parser, main
 
-FAST = ["--steps", "5", "--width", "8", "--batch", "8", "--train-size", "200", "--samples", "100"]
+FAST = ["--steps", "5", "--width", "8", "--batch", "8", "--train-size", "200", "--samples", "100", "--chunk", "3"]
 FILES = {
     "generated.npz",
     "generated-all.npz",
@@ -22,6 +23,8 @@ FILES = {
     "modes.npz",
     "sampler.npz",
     "history.npz",
+    "history.csv",
+    "run.json",
     "contact-sheet.png",
 }
 
@@ -62,7 +65,7 @@ def test_it_leaves_everything_an_audit_needs(folder):
 
 def test_the_same_seed_leaves_the_same_numbers(folder, tmp_path):
     assert main(["ring", "--members", "3", "--seed", "4", "--out", str(tmp_path), *FAST]) == 0
-    for name in FILES - {"contact-sheet.png"}:
+    for name in (name for name in FILES if name.endswith(".npz")):
         first, second = load(folder / name), load(tmp_path / name)
         assert all(np.array_equal(first[key], second[key]) for key in first)
 
@@ -89,6 +92,9 @@ def test_it_reports_a_share_with_its_interval_and_is_quiet_elsewhere(tmp_path, c
         (["ring", "--width", "0"], "--width must be at least 1"),
         (["ring", "--train-size", "1"], "--train-size must be at least 2"),
         (["ring", "--samples", "0"], "--samples must be at least 1"),
+        (["ring", "--chunk", "0"], "--chunk must be at least 1"),
+        (["ring", "--checkpoint", "-1"], "--checkpoint must be at least 0"),
+        (["ring", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["ring", "--sample", "x", "--nonsense"], "invalid int value|unrecognized"),
         ([], "required: TARGET"),
     ],
@@ -131,6 +137,86 @@ def test_it_runs_as_a_module():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("toygen: error: target must be one of")
+
+
+def test_it_records_seeds_versions_and_the_whole_recipe(folder):
+    about = json.loads((folder / "run.json").read_text())
+    assert (about["target"], about["seed"], about["members"], about["steps"]) == ("ring", 4, [0, 1, 2], 5)
+    assert about["recipe"]["chunk"] == 3
+    assert about["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert about["versions"] == {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert len(rows) == 6
+    assert float(rows[3].split(",")[4]) == pytest.approx(load(folder / "history.npz")["generator"][2, 0], rel=1e-8)
+
+
+def interrupted(step):
+    """A run that stops as if somebody pressed Ctrl-C."""
+
+    class Run(GanRun):
+        def __iter__(self):
+            for progress in super().__iter__():
+                yield progress
+                if progress.done == step:
+                    raise KeyboardInterrupt
+
+    return Run
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers_and_the_same_film(tmp_path, capsys, monkeypatch):
+    import toygen.__main__ as command
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = ["two_peaks", "--members", "4", *FAST, "--steps", "8", "--gif", "--checkpoint", "3"]
+    assert main([*arguments, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "GanRun", interrupted(7))
+        assert main([*arguments, "--out", str(parts)]) == 130
+    assert "interrupted after 7 steps; go on with the same command and --resume" in capsys.readouterr().err
+    assert {path.name for path in parts.iterdir()} == {"checkpoint.pt", "frames.npz"}
+    other = [word if word != "8" else "9" for word in arguments]
+    assert main([*other, "--out", str(parts), "--resume"]) == 2
+    assert "the checkpoint is of another run" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(parts), "--resume"]) == 0
+    assert "resumed after 7 steps" in capsys.readouterr().err
+    assert (
+        {path.name for path in whole.iterdir()} == {path.name for path in parts.iterdir()} == FILES | {"training.gif"}
+    )
+    for name in FILES | {"training.gif"}:
+        if name != "run.json" and not name.endswith(".npz"):
+            assert (whole / name).read_bytes() == (parts / name).read_bytes()
+        elif name.endswith(".npz"):
+            first, second = load(whole / name), load(parts / name)
+            assert all(np.array_equal(first[key], second[key]) for key in first)
+    # Nothing is left to resume: it says so and starts over.
+    assert main([*arguments, "--out", str(parts), "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
+    assert main(["two_peaks", "--members", "2", "--out", str(tmp_path), *FAST]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["two_peaks", "--members", "2", "--out", str(tmp_path), *FAST]) == 0
+    assert re.search(r"\rstep 5 of 5 \(100 %\), 0:00:00 left +\n$", capsys.readouterr().err)
+
+
+def test_help_shows_examples_that_are_valid(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    examples = re.findall(r"^  python -m toygen (?!atlas)(.+)$", told, flags=re.MULTILINE)
+    assert len(examples) >= 4
+    for example in examples:
+        options = _parser().parse_args(example.split())
+        assert options.out.parts[0] == "runs"
+    for option in ("--resume", "--device", "--gif", "--chunk", "--checkpoint"):
+        assert option in told
 
 
 @pytest.mark.parametrize("target", ["checkerboard", "two_moons", "parallel_lines", "scipy:gamma:2.0"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from divergences import InputError
 from toygen import MLP, Affine, EnsembleLinear
@@ -91,3 +92,54 @@ def test_a_member_that_is_not_finite_is_seen():
 def test_misuse_is_named(make, match):
     with pytest.raises(InputError, match=match):
         make()
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 8, 9])
+def test_a_layer_has_the_right_first_and_second_derivatives_however_narrow(outputs):
+    layer = EnsembleLinear(5, outputs, [np.random.default_rng(k) for k in range(2)], torch.float64)
+    x = torch.tensor(np.random.default_rng(9).standard_normal((2, 3, 5)), requires_grad=True)
+    expected = torch.einsum("kbi,kio->kbo", x, layer.weight) + layer.bias
+    assert (layer(x) - expected).abs().max() < 1e-14
+    assert layer(x).is_contiguous()
+
+    def by_parameters(x, weight, bias):
+        return functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    inputs = (x, layer.weight, layer.bias)
+    assert torch.autograd.gradcheck(by_parameters, inputs)
+    assert torch.autograd.gradgradcheck(by_parameters, inputs)
+
+
+def test_a_slope_is_differentiated_twice_like_that_of_plain_networks():
+    net = MLP([2, 6, 5, 1], [np.random.default_rng(k) for k in range(3)], dtype=torch.float64)
+    points = torch.tensor(np.random.default_rng(9).standard_normal((3, 7, 2)))
+
+    def plain(x):
+        for i, layer in enumerate(net.layers):
+            x = x @ layer.weight + layer.bias
+            x = torch.where(x > 0, x, 0.2 * x) if i < 2 else x
+        return x
+
+    found = []
+    for network in (net, plain):
+        x = points.clone().requires_grad_()
+        score = network(x)
+        (slope,) = torch.autograd.grad(score.sum(), x, create_graph=True)
+        loss = score.square().mean() + (slope.norm(dim=-1) - 1).square().mean()
+        found.append(torch.autograd.grad(loss, list(net.parameters())))
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).abs().max() < 1e-12
+
+
+def test_networks_work_under_the_transforms_of_torch_func():
+    net = MLP([2, 6, 2], [np.random.default_rng(0)], dtype=torch.float64)
+    z = torch.tensor([0.3, -0.4], dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda z: net(z[None, None])[0, 0])(z)
+    many = torch.func.vmap(torch.func.jacrev(lambda z: net(z[None, None])[0, 0]))(z.expand(3, 2))
+    step = 1e-6 * torch.eye(2, dtype=torch.float64)
+    with torch.no_grad():
+        quotient = (
+            torch.stack([(net((z + e)[None, None]) - net((z - e)[None, None]))[0, 0] for e in step], dim=1) / 2e-6
+        )
+    assert (jacobian - quotient).abs().max() < 1e-8
+    assert (many - jacobian).abs().max() < 1e-14

@@ -10,7 +10,8 @@ from divergences import InputError
 from evaluation.modes import mode_coverage
 from toygen import GanRun, Recipe, Sampler, fit_gan, grid, recipe_for, ring
 from toygen.objectives import OBJECTIVES
-from toygen.recipes import Units
+from toygen.penalties import PENALTIES
+from toygen.recipes import RECIPES, Units
 
 TINY = Recipe(width=16, batch=16, chunk=4)
 DATA = ring().sample(300, np.random.default_rng(0))
@@ -192,6 +193,117 @@ def test_the_quick_recipe_is_the_same_game():
     assert (quick.objective, quick.penalty, quick.width, quick.learning_rate) == ("non_saturating", "none", 32, 4e-3)
     critic = recipe_for("wasserstein")
     assert critic.quick() == dataclasses.replace(critic, width=32)
+
+
+CHUNK = Recipe(width=8, batch=8)
+GAMES = {
+    "adam": CHUNK,
+    "critic": dataclasses.replace(recipe_for("wasserstein"), width=8, batch=8),
+    "clip": dataclasses.replace(RECIPES["wgan_algorithm_1"], width=8, batch=8, discriminator_steps=2),
+    "sgd": dataclasses.replace(RECIPES["gan_algorithm_1"], width=8, batch=8),
+    **{name: dataclasses.replace(recipe_for("hinge", name), width=8, batch=8) for name in ("spectral", "unrolled")},
+}
+
+
+def test_the_usual_chunk_fills_the_registers():
+    assert Recipe().chunk == 32
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_members_of_mixed_settings_are_bitwise_those_of_uniform_runs(name):
+    recipe = GAMES[name]
+    members, seeds = [3, 0, 17, 0, 3], [5, 5, 9, 5, 5]
+    rates = [recipe.learning_rate * factor for factor in (1, 2, 0.5, 1, 1)]
+    pairs = [(0.1, 0.01), (0.1, 0.01), (0.2, 0.2), (0.3, 0.01), (0.1, 0.02)]
+    changes = {"seeds": seeds, "learning_rates": rates, "penalty_weights": [*pairs[:2], 0.2, *pairs[3:]]}
+    mixed = fit(recipe=recipe, members=members, steps=6, **changes)
+    assert mixed.members == tuple(members)
+    for place in range(5):
+        own = dataclasses.replace(recipe, learning_rate=rates[place], weights=pairs[place])
+        # There it sits in another slot, among others.
+        alone = fit(recipe=own, members=[members[place]], seed=seeds[place], steps=6)
+        assert torch.equal(weights(mixed, place), weights(alone, 0))
+        assert np.array_equal(mixed.history["generator"][:, place], alone.history["generator"][:, 0])
+        ours, theirs = mixed.sampler(place).about, alone.sampler(0).about
+        assert ours == theirs
+    networks = {tuple(weights(mixed, place).tolist()) for place in range(5)}
+    # A penalty without a weight cannot tell the first member from the last.
+    assert len(networks) == 4 if PENALTIES[recipe.penalty].weighted(7.0) == PENALTIES[recipe.penalty] else 5
+
+
+def test_the_slot_does_not_matter_where_the_chunk_fills_the_registers():
+    # 40 members are two chunks; in a mixed run of seeds the same members sit elsewhere.
+    many = fit(recipe=CHUNK, members=40, steps=6)
+    order = [39, 1, 0, 33, 12]
+    moved = fit(recipe=CHUNK, members=order, seeds=[5] * 5, steps=6)
+    for place, member in enumerate(order):
+        assert torch.equal(weights(moved, place), weights(many, member))
+
+
+def test_one_member_really_diverges_and_the_others_do_not_notice():
+    recipe = dataclasses.replace(CHUNK, objective="wasserstein", penalty="none")
+    settings = {"recipe": recipe, "members": 3, "steps": 60}
+    calm = fit(**settings, learning_rates=[1e-3, 2e-3, 1e-3])
+    broken = fit(**settings, learning_rates=[1e-3, 1e12, 1e-3])
+    assert broken.diverged.tolist() == [False, True, False]
+    assert broken.healthy == (0, 2)
+    assert [at is None for at in broken.diverged_at] == [True, False, True]
+    at = broken.diverged_at[1]
+    losses = np.stack([broken.history[name][:, 1] for name in ("discriminator", "generator")])
+    assert np.isfinite(losses[:, :at]).all()
+    assert not np.isfinite(losses[:, at]).all()
+    for place in (0, 2):
+        assert torch.equal(weights(broken, place), weights(calm, place))
+    assert broken.sample(5, np.random.default_rng(0)).shape == (2, 5, 2)
+
+
+def test_the_history_can_be_read_by_a_spreadsheet(six, tmp_path):
+    lines = six.write_history(tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0].split(",")[:3] == ["step", "discriminator_0", "discriminator_1"]
+    table = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
+    assert np.array_equal(table[:, 0], np.arange(15))
+    both = np.concatenate([six.history["discriminator"], six.history["generator"]], axis=1)
+    assert np.array_equal(table[:, 1:].astype(np.float32), both.astype(np.float32))
+    thin = six.write_history(tmp_path / "thin.csv", every=6).read_text().splitlines()
+    assert [line.split(",")[0] for line in thin] == ["step", "0", "6", "12"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"seeds": [1]}, r"seeds must hold one entry per member \(2\); it holds 1"),
+        ({"seeds": 3}, "seeds must be a list"),
+        ({"seeds": [1, -1]}, r"seeds\[1\] must be at least 0"),
+        ({"learning_rates": [0.1, 0.0]}, r"learning_rates\[1\] must be in"),
+        ({"learning_rates": "12"}, "learning_rates must be a list"),
+        ({"penalty_weights": [0.1, (0.1, 0.2, 0.3)]}, r"penalty_weights\[1\] must be a weight at the start and"),
+        ({"penalty_weights": [0.1, -1]}, r"penalty_weights\[1\] must be in"),
+        ({"members": [1, 1], "seeds": [4, 4]}, "members must differ in their index, seed"),
+        ({"device": "tpu"}, "device must be auto, cpu, cuda"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"device": 3.5}, "device must be auto, cpu, cuda"),
+    ],
+)
+def test_misuse_of_mixed_settings_and_devices_is_named(changes, match):
+    with pytest.raises(InputError, match=match):
+        fit(**changes)
+
+
+def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert fit(device="auto", steps=1).device == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", GAMES)
+def test_a_cuda_device_trains_the_same_members(name):
+    changes = {"recipe": GAMES[name], "members": 3, "steps": 4}
+    there, here = fit(device="cuda", **changes), fit(device="cpu", **changes)
+    assert there.device.startswith("cuda")
+    for place in range(3):
+        # The same random numbers; rounding differs, and Adam shows it in its first steps.
+        assert (weights(there, place) - weights(here, place)).abs().max() < 1e-2
+        assert torch.equal(weights(there, place), weights(fit(device="cuda", **changes), place))
 
 
 def captured(target, recipe, steps):

@@ -2,12 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import toygen
 from divergences import Gaussian, InputError, Mixture, Uniform
 from toygen import MLP, Affine, Sampler
 
@@ -176,3 +180,22 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
         file.write(b"\0" * (2 << 20))
     with pytest.raises(InputError, match="unpacks to more than"):
         Sampler.load(path)
+
+
+ELSEWHERE = """
+import sys
+import numpy as np
+from toygen import Sampler
+sampler = Sampler.load(sys.argv[1])
+np.save(sys.argv[2], sampler(50, np.random.default_rng(7)))
+"""
+
+
+def test_a_file_alone_is_a_generator_in_another_process_and_place(tmp_path):
+    generator = MLP([2, 8, 2], [np.random.default_rng(k) for k in range(2)])
+    sampler = Sampler(generator, Gaussian([0.0, 0.0], np.eye(2)), member=1, about={"seed": 3})
+    path = sampler.save(tmp_path / "sampler.npz")
+    command = [sys.executable, "-c", ELSEWHERE, str(path), str(tmp_path / "points.npy")]
+    folder = str(Path(toygen.__file__).parents[1])
+    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": folder})
+    assert np.array_equal(np.load(tmp_path / "points.npy"), sampler(50, np.random.default_rng(7)))

@@ -11,6 +11,7 @@ from torch import nn
 from divergences import Gaussian, InputError
 from toygen import MLP, Affine, Average, Turn, adam, gan, minibatches, penalties, single_thread, train
 from toygen.objectives import OBJECTIVES
+from toygen.optimizers import MemberOptimizer
 
 LATENT = Gaussian([0.0, 0.0], np.eye(2))
 DATA = np.random.default_rng(99).normal(size=(50, 2)) @ [[1.0, 0.3], [0.0, 0.7]]
@@ -176,3 +177,56 @@ def test_the_average_follows_its_formula():
     assert not average.network.weight.requires_grad
     with pytest.raises(InputError, match="decay must lie"):
         Average(w, 1.0)
+
+
+MADE = {
+    "adam": lambda w, rate: torch.optim.Adam(w, lr=rate, betas=(0.3, 0.99), fused=False),
+    "rmsprop": lambda w, rate: torch.optim.RMSprop(w, lr=rate, alpha=0.9),
+    "sgd": lambda w, rate: torch.optim.SGD(w, lr=rate, momentum=0.7),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_each_member_moves_at_its_own_rate_as_torch_would_alone(name):
+    rates = [0.3, 0.001, 2.0]
+    rng = np.random.default_rng(0)
+    together = nn.Parameter(torch.tensor(rng.standard_normal((3, 4, 5))))
+    alone = [nn.Parameter(together.detach()[k].clone()) for k in range(3)]
+    ours = MemberOptimizer([together], lambda moves: MADE[name](moves, 1.0), rates)
+    theirs = [MADE[name]([w], rate) for w, rate in zip(alone, rates, strict=True)]
+    for step in range(30):
+        # A schedule turns all rates at once.
+        share = 1 - step / 40
+        ours.set_rates([share * rate for rate in rates])
+        gradient = torch.tensor(rng.standard_normal((3, 4, 5)))
+        together.grad = gradient.clone()
+        ours.step()
+        for k, (w, optimizer) in enumerate(zip(alone, theirs, strict=True)):
+            w.grad = gradient[k].clone()
+            optimizer.param_groups[0]["lr"] = share * rates[k]
+            optimizer.step()
+    for k, w in enumerate(alone):
+        assert (together[k] - w).abs().max() < 1e-12 * max(1, w.abs().max())
+    with pytest.raises(InputError, match=r"one learning rate per member \(3\); it holds 2"):
+        ours.set_rates([0.1, 0.2])
+    with pytest.raises(InputError, match="closure must be None"):
+        ours.step(lambda: None)
+
+
+def test_a_training_may_start_in_the_middle():
+    w, turn = quadratic([1.0])
+    assert [step.index for step in train([turn], itertools.repeat(torch.zeros(1, 1, 1)), 5, start=3)] == [3, 4]
+    assert w.tolist() == [0.25]
+
+
+def test_a_stream_goes_on_where_it_stood():
+    def stream():
+        return minibatches(np.arange(50.0), size=7, rng=np.random.default_rng(1), members=2)
+
+    # Within the first block, at its end, and in the second.
+    for taken in (0, 3, 64, 70):
+        first, second = stream(), stream()
+        for _ in range(taken):
+            next(first)
+        second.stream.restore(first.stream.state())
+        assert all(torch.equal(next(first), next(second)) for _ in range(80))

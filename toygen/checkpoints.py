@@ -1,0 +1,76 @@
+"""A run put aside and taken up again, bit by bit as if it had never stopped.
+
+A checkpoint holds everything the next step depends on: networks, their average, the optimisers' memories, and where
+each random stream of each member stands. It is written beside the old one and then renamed over it, so that whenever a
+process is killed, a whole one lies there. It is loaded with ``weights_only=True``: tensors, numbers and texts, and
+nothing that could be executed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from divergences.errors import InputError
+from evaluation.files import write_atomically
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+_FORMAT = "mintmark checkpoint 1"
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What can be put aside: ``GanRun``, and whatever says of itself where it stands."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers, texts, and lists and dictionaries of them."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand there."""
+
+
+def save_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> Path:
+    """Write down where a run stands, between two of its steps.
+
+    Args:
+        run: a ``GanRun`` that is being iterated.
+        path: of the file; an older one is replaced in one stroke.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    return write_atomically(path, lambda file: torch.save({"format": _FORMAT, **run.state()}, file))
+
+
+def load_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> None:
+    """Let a run that was just made stand where the saved one stood; iterate it to go on.
+
+    Args:
+        run: made with the same arguments as the one that was saved.
+        path: of the file.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or the checkpoint of a run with other arguments.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): start anew.") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise InputError(f"{path} is not a checkpoint of this library.")
+    run.restore(state)
+    # A process that was killed while writing leaves its half-written file behind.
+    place = Path(path)
+    for half in place.parent.glob(f".{place.name}.*"):
+        half.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""Members trained side by side: what defines each of them, and all the state they have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from divergences import Gaussian
+from toygen.networks import MLP
+from toygen.objectives import OBJECTIVES
+from toygen.optimizers import MemberOptimizer
+from toygen.players import gan, minibatches
+from toygen.recipes import Recipe, Units
+from toygen.train import Average, Step, train
+
+__all__ = ["LOSSES", "Chunk", "MemberPlan", "latent_law"]
+
+LOSSES = ("discriminator", "generator")
+
+
+class MemberPlan(NamedTuple):
+    """What defines one member, besides data, steps and the recipe that all share.
+
+    Attributes:
+        member: its index under the seed.
+        seed: of the ensemble it belongs to.
+        learning_rate: at the start.
+        weights: of the penalty, at the start and at the end.
+    """
+
+    member: int
+    seed: int
+    learning_rate: float
+    weights: tuple[float, float]
+
+    def recipe(self, shared: Recipe) -> Recipe:
+        """The recipe of this member alone."""
+        return dataclasses.replace(shared, learning_rate=self.learning_rate, weights=self.weights)
+
+
+class Chunk:
+    """Members in training side by side.
+
+    Args:
+        plans: who they are.
+        units: of the data.
+        recipe: what they share.
+        data: points (n, d).
+        steps: moves of the generator.
+        device: where they live.
+
+    Attributes:
+        members: their indices.
+        done: steps finished.
+        generator: K generators.
+        discriminator: K discriminators.
+        average: of the generators.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[MemberPlan],
+        units: Units,
+        recipe: Recipe,
+        data: np.ndarray,
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self.members = tuple(plan.member for plan in plans)
+        self.done = 0
+        self._recipes = [plan.recipe(recipe) for plan in plans]
+        self._steps, self._unit = steps, units.penalty_unit(recipe)
+        sequences = [np.random.SeedSequence(plan.seed, spawn_key=(plan.member,)).spawn(4) for plan in plans]
+        streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
+        self.generator = units.generator(recipe, streams[0]).to(device)
+        self.discriminator = units.discriminator(recipe, streams[1]).to(device)
+        self.average = Average(self.generator, recipe.decay)
+        self._losses = {name: torch.empty((steps, len(plans)), device=device) for name in LOSSES}
+        self._weight = torch.empty(len(plans), device=device)
+        self._optimizers: list[MemberOptimizer] = []
+        self._turns = gan(
+            self.generator,
+            self.discriminator,
+            objective=OBJECTIVES[recipe.objective],
+            latent=latent_law(recipe),
+            penalty=units.penalty(recipe, self._weight),
+            optimizer=self._optimizer,
+            rng=streams[3],
+        )
+        self._turns[0] = dataclasses.replace(self._turns[0], repeats=recipe.discriminator_steps)
+        self._batches = minibatches(data, size=recipe.batch, rng=streams[2], members=len(plans), device=device)
+
+    def train(self) -> Iterator[Step]:
+        """Take the steps that are left; yield after each."""
+        self._set_out()
+        for step in train(self._turns, self._batches, self._steps, start=self.done):
+            self.average.update()
+            for name, losses in step.losses.items():
+                self._losses[name][step.index] = losses
+            self.done = step.index + 1
+            self._set_out()
+            yield step
+
+    def losses(self, name: str) -> Float64[np.ndarray, "steps k"]:
+        """Of one player, over all steps."""
+        return self._losses[name].double().cpu().numpy()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, and all that ``result`` needs."""
+        return {
+            "done": self.done,
+            "rounds": self.average.rounds,
+            "networks": [network.state_dict() for network in self._networks],
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "streams": [stream.state() for stream in self._streams],
+            # A slice would be saved with all the memory it is cut from.
+            "losses": {name: losses[: self.done].clone() for name, losses in self._losses.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where another chunk of the same plans stood."""
+        self.done, self.average.rounds = state["done"], state["rounds"]
+        for network, found in zip(self._networks, state["networks"], strict=True):
+            network.load_state_dict(found)
+        for optimizer, found in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(found)
+        for stream, found in zip(self._streams, state["streams"], strict=True):
+            stream.restore(found)
+        for name, losses in state["losses"].items():
+            self._losses[name][: self.done] = losses
+
+    @property
+    def _networks(self) -> tuple[MLP, ...]:
+        return self.generator, self.discriminator, self.average.network
+
+    @property
+    def _streams(self) -> list[Any]:
+        # One stream may serve both players.
+        shared = {id(stream): stream for turn in self._turns for stream in turn.streams}
+        return [self._batches.stream, *shared.values()]
+
+    def _optimizer(self, parameters: Any) -> MemberOptimizer:
+        made = self._recipes[0].optimizer(parameters, [recipe.learning_rate for recipe in self._recipes])
+        self._optimizers.append(made)
+        return made
+
+    def _set_out(self) -> None:
+        """Turn the knobs to where they belong for the next step."""
+        progress = self.done / self._steps if self._steps else 0.0
+        self._weight.copy_(torch.tensor([self._unit * recipe.weight_at(progress) for recipe in self._recipes]))
+        rates = [recipe.rate_at(progress) for recipe in self._recipes]
+        for optimizer in self._optimizers:
+            optimizer.set_rates(rates)
+
+
+def latent_law(recipe: Recipe) -> Gaussian:
+    """The law of z."""
+    return Gaussian(np.zeros(recipe.latent_dim), np.eye(recipe.latent_dim))
