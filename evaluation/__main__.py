@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - prints it instead of the text")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
     parser.add_argument("--stats", metavar="FILE", help="Fréchet distance to these statistics, not to train")
+    parser.add_argument("--stats-n", type=int, metavar="N", help="of how many samples they are, if the file is silent")
     parser.add_argument("--save-stats", metavar="FILE", help="write the statistics of the generated samples as .npz")
     parser.add_argument("--views", metavar="VIEWS", help="look for moved copies of images, too: shift:1,mirror")
     parser.add_argument("--fail-on", default="inconclusive", metavar="WHAT", help="what decides the exit status")
@@ -172,6 +173,8 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
     from evaluation.moments import Moments
     from evaluation.samples import is_sampler, load_modes, load_samples
 
+    if arguments.stats_n is not None and arguments.stats is None:
+        raise Misuse("--stats-n says of how many samples the statistics in --stats are; there are none.")
     let_find_modules(arguments.generated, arguments.features)
     rng = np.random.default_rng(arguments.seed)
     train, test, labels = read_data(arguments)
@@ -187,7 +190,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
         features=features_of(arguments, train.kind, labels),
         settings=AuditSettings(
             alpha=arguments.alpha,
-            reference=None if arguments.stats is None else Moments.load(arguments.stats),
+            reference=None if arguments.stats is None else Moments.load(arguments.stats, n=arguments.stats_n),
             progress=None if arguments.quiet else bar(),
             views=arguments.views,
         ),

@@ -11,10 +11,8 @@ over 30 steps, as the authors' program does (others divide by Σα: a different 
 
 **Authenticity** is the share of generated points g that are farther from their nearest train point t than t is from its
 own nearest other train point. The row to compare with is that of t. The published program looks it up by the number of
-a
-*generated* point instead; so do programs copied from it. A share by itself means nothing: a perfect generator has 32 %
-on
-the line and 80 % in 64 dimensions; the null is a look at train alone, with each point left out in turn.
+a *generated* point instead; so do programs copied from it. A share by itself means nothing: a perfect generator has
+32 % on the line and 80 % in 64 dimensions; the null is a look at train alone, with each point left out in turn.
 
 Reference:
     How faithful is your synthetic data? Sample-level metrics for evaluating and auditing generative models (Alaa, van

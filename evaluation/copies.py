@@ -48,6 +48,7 @@ from divergences.two_sample import Z95
 from evaluation.intervals import clopper_pearson, hypergeometric_tail
 from evaluation.neighbors import Neighbors, nearest, nearest_others
 from evaluation.support import SupportSize, support_size
+from evaluation.sweep import Sweep
 from evaluation.verdict import Verdict
 
 __all__ = ["CopyTests", "DataCopying", "Compared", "copy_tests", "data_copying"]
@@ -168,7 +169,13 @@ def copy_tests(
 
 
 def data_copying(
-    *, generated: ArrayLike, train: ArrayLike, test: ArrayLike, cells: Any = _CELLS, rng: np.random.Generator
+    *,
+    generated: ArrayLike,
+    train: ArrayLike,
+    test: ArrayLike,
+    cells: Any = _CELLS,
+    rng: np.random.Generator,
+    swept: Sweep | None = None,
 ) -> DataCopying:
     """The three-sample test C_T of Meehan et al.
 
@@ -179,6 +186,8 @@ def data_copying(
         cells: how many cells k-means makes of train, or a function (points (n, d)) -> whole numbers (n,) that names the
             cell of each point. Published: 3 for ImageNet features, 50 for MNIST.
         rng: seeds k-means.
+        swept: a sweep of these very sets, if there is one already: its distances are used where they are those within
+            a cell.
 
     Returns:
         C_T with its p-value; cells with at most 20/n of the samples, or without held-out or training points, are left
@@ -192,12 +201,14 @@ def data_copying(
     held_out = as_points(test, "test=", dim=known.shape[1])
     homes = _cells(cells, (points, known, held_out), as_generator(rng, "rng="))
     count = int(max(home.max() for home in homes)) + 1
+    lists = (None, None) if swept is None else (swept.generated_train, swept.test_train)
     z, weights, nulls = np.full(count, np.nan), np.zeros(count), np.zeros(count)
     for c in range(count):
-        mine, trained, kept = points[homes[0] == c], known[homes[1] == c], held_out[homes[2] == c]
+        mine, trained, kept = (np.flatnonzero(home == c) for home in homes)
         if len(mine) <= _FEWEST_IN_CELL and count > 1 or min(len(mine), len(trained), len(kept)) == 0:
             continue
-        first, second = nearest(mine, trained, 1).distances[:, 0], nearest(kept, trained, 1).distances[:, 0]
+        first = _within(points, mine, known, trained, lists[0])
+        second = _within(held_out, kept, known, trained, lists[1])
         z[c], nulls[c] = _mann_whitney(first, second)
         weights[c] = len(kept) / len(held_out)
     if weights.sum() == 0:
@@ -211,6 +222,24 @@ def data_copying(
         score, Z95 * spread, level=0.95, method="weighted Mann-Whitney z; spread under equal laws", n=len(points)
     )
     return DataCopying(estimate, float(used @ nulls), float(ndtr(score / spread)), z, weights)
+
+
+def _within(
+    points: np.ndarray, rows: np.ndarray, known: np.ndarray, cell: np.ndarray, lists: Neighbors | None
+) -> Float64[np.ndarray, " k"]:
+    """Distance of each row of ``points`` to the nearest of a cell of ``known``, from lists as far as they tell."""
+    distances = np.full(len(rows), np.nan)
+    if lists is not None:
+        inside = np.zeros(len(known), dtype=bool)
+        inside[cell] = True
+        listed = inside[lists.indices[rows]]
+        # The first on the list that lies in the cell: nothing nearer does.
+        told = listed.any(axis=1)
+        distances[told] = lists.distances[rows[told], listed[told].argmax(axis=1)]
+    rest = np.isnan(distances)
+    if rest.any():
+        distances[rest] = nearest(points[rows[rest]], known[cell], 1).distances[:, 0]
+    return distances
 
 
 def _mann_whitney(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

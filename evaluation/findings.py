@@ -97,13 +97,28 @@ def number(value: Estimate | float | None) -> str:
     if not isinstance(value, Estimate):
         return short(value)
     if math.isinf(value.value):
+        if value.bounds is not None and math.isfinite(value.bounds[0]):
+            return f"at least {short(value.bounds[0])}"
         return "∞" if value.value > 0 else "−∞"
     if value.bounds is not None:
         low, high = value.bounds
-        return short(value.value) if low == high else f"{short(value.value)} [{short(low)}, {short(high)}]"
+        if low == high:
+            return short(value.value)
+        # All three to the same place: what is far below the width of the interval is noise.
+        middle, low, high = _rounded(value.value, low, high)
+        return f"{short(middle)} [{short(low)}, {short(high)}]"
     if value.error == 0:
         return short(value.value)
     return f"{short(value.value)} ± {value.error:.2g}"
+
+
+def _rounded(*values: float) -> tuple[float, ...]:
+    """Four digits of the largest, and the others to the same place."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0:
+        return values
+    places = 3 - math.floor(math.log10(largest))
+    return tuple(round(value, places) if math.isfinite(value) else value for value in values)
 
 
 def detection_record(

@@ -13,10 +13,12 @@ The value may come out slightly negative: it is compatible with 0 then.
 **Error.** By the delta method each reference sample contributes ψ(x) = 2(m₁−m₂)·(x−m₁) + |x−m₁|² − Σ s_i z_i², each
 generated one likewise, and the variance is var ψ/n + var ψ'/m. Where the two laws agree this vanishes, and the second
 order is all there is: v²(2 tr S² + Σ c_ij² + Σ c_ii²), v = 1/n + 1/m. Both enter the interval of a square
-(``evaluation.squares``). In simulations with 15 samples per dimension, in 1 to 32 dimensions, it covers 93 to 99 % for
-Gaussian and Student-t₅ features, more where the laws agree; t₅ features in one dimension come down to 92 %. With
-features that are heavy-tailed *all at once* (multivariate t₅: one common scale per sample) the bias left is 0.1 to 0.2
-standard errors.
+(``evaluation.squares``). In simulations with 15 or more samples per dimension, 1 to 32 dimensions, Gaussian and
+Student-t₅ features, and laws that agree, nearly agree or differ in mean, scale or axes, it covers 93 to 98 %, with 15
+to 30 samples in all up to 99.5 %. Where the laws agree it is up to three times as long as one of known variance: how
+fast the error would grow with θ cannot be seen there. The bias left is below a tenth of a standard error as reported;
+of the true one it is up to a quarter with features that are heavy-tailed *all at once* (multivariate t₅: one common
+scale per sample).
 
 **Too few samples.** Below three samples per dimension the expansion fails. The interval then runs from the bound
 |m₁−m₂|² + (√tr S₁ − √tr S₂)² ≤ FID, whose bias is small, to the plain number plus its error, whose bias is upward; the

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from evaluation.judged import Judge
 from evaluation.neighbors import Neighbors
 from evaluation.tiles import Blocks, Cloud, Product, pair_distances
 
@@ -204,7 +205,9 @@ def _keys(cloud: Cloud, index: Int64[np.ndarray, " n"]) -> Iterator[bytes]:
         yield from (row.tobytes() for row in cloud.rows(index[start : start + step]) + 0.0)
 
 
-def gather(product: Product, rows: Lists, columns: Lists | None, balls: Sequence[Balls]) -> None:
+def gather(
+    product: Product, rows: Lists, columns: Lists | None, balls: Sequence[Balls], judge: Judge | None = None
+) -> None:
     """Go through all tiles of a product once.
 
     Args:
@@ -212,6 +215,7 @@ def gather(product: Product, rows: Lists, columns: Lists | None, balls: Sequence
         rows: lists of the left cloud's points; of both sides if the clouds are one.
         columns: lists of the right cloud's points; None if the clouds are one.
         balls: counts to be taken.
+        judge: of the left cloud's points, or None.
     """
     blocks = product.blocks
     one_cloud = columns is None
@@ -224,6 +228,8 @@ def gather(product: Product, rows: Lists, columns: Lists | None, balls: Sequence
         for there in _spans(len(product.right), blocks, start=here.start if one_cloud else 0):
             diagonal = one_cloud and here == there
             tile = product.lower(here, there, apart=diagonal)
+            if judge is not None:
+                judge.take(tile, here, there, product)
             _take(product, tile, (here, there), (rows, None if diagonal else columns or rows), balls)
 
 

@@ -244,7 +244,14 @@ def _run_program(program: Any, x: torch.Tensor) -> torch.Tensor:
     """A program's own layers, if it keeps its resizing apart from them, else the whole of it."""
     import torch
 
-    out = getattr(program, "layers", program)(x)
+    try:
+        out = getattr(program, "layers", program)(x)
+    except RuntimeError as error:  # a stranger's program
+        reason = (str(error).splitlines() or ["no reason given"])[-1]
+        raise InputError(
+            f"the TorchScript program of weights= fails on images of shape {tuple(x.shape)}: {reason}. It must make "
+            "2048 numbers of each."
+        ) from error
     out = out.flatten(1) if torch.is_tensor(out) and out.ndim > 1 else out
     if not torch.is_tensor(out) or tuple(out.shape) != (len(x), 2048):
         what = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__

@@ -10,10 +10,8 @@ The support of each law is taken to be the union of balls around its samples, as
 ``prdc`` takes k = 5 and open balls; ``improved_precision_recall`` k = 3 and closed ones, as the papers' programs do.
 
 **None of them is 1 for a perfect generator**, and how far below depends on the dimension: precision .996 in the plane
-and
-.65 in 128 dimensions, for n = 1000. Every score therefore comes with its null, the expectation for a generator whose
-law
-*is* that of the data, at these sizes. Of n reference and m generated points of one law without ties,
+and .65 in 128 dimensions, for n = 1000. Every score therefore comes with its null, the expectation for a generator
+whose law *is* that of the data, at these sizes. Of n reference and m generated points of one law without ties,
 
     E density = 1,   E coverage = 1 − Π_{i=1..k} (n−i)/(n+m−i),
 

@@ -19,6 +19,9 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -30,6 +33,7 @@ from evaluation.detection import DetectionRow, bin_detection
 from evaluation.findings import Case, Finding, detection_record, listed, printable
 from evaluation.intervals import holm
 from evaluation.labelled import LabelledModes
+from evaluation.mode_shapes import SHIFT_MARGIN
 from evaluation.modes import ModeCoverage
 from evaluation.questions import FEWEST, SHARE_MARGIN, SIZES
 from evaluation.sweep import Sweep
@@ -51,7 +55,7 @@ _ANY = 0.05
 _ROUGH = 0.15
 _AUC = "chance that a classifier picks the generated sample of two (AUC)"
 _NEIGHBORS = "share of samples whose nearest other sample is of their own kind"
-# Samples per side that the two-sample test looks at: more would cost minutes and change nothing at this margin.
+# Samples per side that the classifier looks at: more would cost minutes and change nothing at this margin.
 _LARGEST = 4000
 
 
@@ -69,6 +73,22 @@ def mode_collapse(found: ModeCoverage) -> Case:
         n=found.n,
         kind="mode",
         how="of the high-quality samples of a mode, about their own mean, the cut-off at the threshold allowed for",
+        shapes={
+            shape.index: {
+                "volume": shape.volume,
+                "shift": shape.shift,
+                "shift_null": shape.shift_null,
+                "shift_p_adjusted": shape.shifted_p,
+            }
+            for shape in found.shapes
+            if shape is not None
+        },
+        aside=(
+            f" Out of place by more than {SHIFT_MARGIN:g} standard deviations, which is reported and not flagged: "
+            f"{listed([str(index) for index in found.shifted])}."
+            if found.shifted
+            else ""
+        ),
     )
 
 
@@ -134,8 +154,10 @@ def _collapse(
     n: int,
     kind: str,
     how: str,
+    shapes: Mapping[int, dict[str, Any]] = MappingProxyType({}),
+    aside: str = "",
 ) -> Case:
-    """The finding, whatever the modes are."""
+    """The finding, whatever the modes are; ``shapes`` is what else is known of each, ``aside`` is said in any case."""
     p_value = min(p_values.values()) if p_values and n >= FEWEST else None
     plural = "classes" if kind == "class" else "modes"
 
@@ -151,9 +173,10 @@ def _collapse(
             meaning = (
                 f"{plural.capitalize() if len(shrunk) > 1 else kind.capitalize()} "
                 f"{listed([names[index] for index in shrunk])} {'are' if len(shrunk) > 1 else 'is'} drawn, but with "
-                f"less than {SPREAD_MARGIN:g} of the variance they should have: their samples are too alike. Variance "
+                f"less than {SPREAD_MARGIN:g} of the variance due: the samples there are too alike. Variance "
                 f"is that {how}. A truncated latent, a low temperature, or training too long against one "
-                "discriminator would do this; so would preprocessing that blurs one of the two sets."
+                "discriminator would do this; so would preprocessing that blurs one of the two sets. Sample without "
+                "truncation first; if the variance stays low, stop earlier or penalise the gradient."
             )
         elif p_value is None or 2 * len(rare) > len(names):
             verdict = Verdict.INCONCLUSIVE
@@ -176,14 +199,16 @@ def _collapse(
             null=1.0,
             p_value=p_value,
             verdict=verdict,
-            meaning=meaning,
+            meaning=meaning + aside,
             evidence={
                 "margin": SPREAD_MARGIN,
                 "kind": kind,
                 "shrunk": [names[index] for index in shrunk],
                 "rare": [names[index] for index in rare],
                 "per_mode": [
-                    {"name": names[index], "ratio": ratios[index], "p_adjusted": p_values[index]} for index in ratios
+                    {"name": names[index], "ratio": ratios[index], "p_adjusted": p_values[index]}
+                    | shapes.get(index, {})
+                    for index in ratios
                 ],
             },
         )
@@ -259,18 +284,20 @@ def lost_regions(
 
 
 def _region_answer(found: UnknownModes, lost: list[BinRecord], power: list[DetectionRow]) -> tuple[Verdict, str]:
-    missed = f"What this audit could have missed: {'; '.join(str(row) for row in power)}."
     if lost:
         rows = ", ".join(str(record.examples[0]) for record in lost[:6] if record.examples)
         return Verdict.FLAGGED, (
             f"{len(lost)} of {found.bins} regions get less than {SHARE_MARGIN:g} of their share: look at training "
             f"rows {rows}{' and others' if len(lost) > 6 else ''}, from the middle of one such region each. Samples so "
-            "distorted that they fall elsewhere would look the same. "
-            f"{missed}"
+            "distorted that they fall elsewhere would look the same, and so would training data that are not drawn "
+            "like the held-out ones. If the regions are real, train longer or with larger batches, and compare seeds."
         )
     if all(math.isinf(row.loss) for row in power):
-        return Verdict.INCONCLUSIVE, f"{found.n} samples would not show the complete loss of a region. {missed}"
-    return Verdict.CLEAR, f"No region has significantly less than {SHARE_MARGIN:g} of its share. {missed}"
+        return Verdict.INCONCLUSIVE, f"{found.n} samples would not show the complete loss of a region. Draw more."
+    return Verdict.CLEAR, (
+        f"No region has significantly less than {SHARE_MARGIN:g} of its share. Smaller losses would go unnoticed: the "
+        "table says which."
+    )
 
 
 def told_apart(
@@ -284,14 +311,7 @@ def told_apart(
     n = min(len(generated), len(test))
     if n < FEWEST:
         return Case(None, lambda level: _untold(n))
-    picked = [
-        points[np.sort(rng.permutation(len(points))[:_LARGEST])] if len(points) > _LARGEST else points
-        for points in (generated, test)
-    ]
-    whole = max(len(generated), len(test)) <= _LARGEST
-    found = two_sample(
-        generated=picked[0], test=picked[1], rng=rng, permutations=_PERMUTATIONS, swept=swept if whole else None
-    )
+    found = two_sample(generated=generated, test=test, rng=rng, permutations=_PERMUTATIONS, most=_LARGEST, swept=swept)
     exact = found.p_value
     scores = {_AUC: found.classifier, _NEIGHBORS: found.neighbors}
     tails = {name: _tail(score) for name, score in scores.items()}
@@ -334,7 +354,7 @@ def told_apart(
                 "exact_p_value": exact,
                 "classifier": found.classifier,
                 "neighbors": found.neighbors,
-                "looked_at": [len(points) for points in picked],
+                "looked_at": [min(len(points), _LARGEST) for points in (generated, test)],
             },
         )
 

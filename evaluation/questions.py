@@ -129,9 +129,9 @@ def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], leve
     if told:
         return Verdict.FLAGGED, (
             f"The generator {' and '.join(told)}. A perfect generator would do this with a chance below {level:.2g}. "
-            "Samples that fall there but are of low quality would look the same: compare the fidelity finding and the "
-            "picture. If the modes are real, train longer, with a gradient penalty or larger batches, and compare "
-            "seeds."
+            "Samples that fall there but are of low quality would look the same: compare the fidelity finding. So "
+            "would a modes file with modes that train does not have. If the modes are real, train longer, with a "
+            "gradient penalty or larger batches, and compare seeds."
         )
     unsure = int((states == "undecided").sum())
     if unsure or found.n < FEWEST:
@@ -140,8 +140,8 @@ def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], leve
             f"to judge: {found.power_note}. Draw more samples."
         )
     return Verdict.CLEAR, (
-        f"Every mode is reached, and none is significantly below {SHARE_MARGIN:g} of its fair share. What this does "
-        f"not show: {found.power_note}."
+        f"Every mode is reached, and none is significantly below {SHARE_MARGIN:g} of its fair share. Smaller losses "
+        "would go unnoticed: the last table says which."
     )
 
 
@@ -162,8 +162,8 @@ def fidelity(found: ModeCoverage) -> Case:
             meaning = (
                 f"{what} Here it is certainly less than {1 - FIDELITY_MARGIN:g} of that, {margin:.3g}: many samples "
                 "lie between the modes. A network that bridges them, too short a training, or noise added to the "
-                "samples would explain it; so would covariances in the modes file that are too small. Look at the "
-                "picture."
+                "samples would explain it; so would covariances in the modes file that are too small. Look at where "
+                "these samples lie; train longer, or give the generator a latent law with as many peaks."
             )
         elif found.n < FEWEST or found.high_quality.value < margin:
             verdict = Verdict.INCONCLUSIVE
@@ -172,9 +172,10 @@ def fidelity(found: ModeCoverage) -> Case:
             )
         else:
             verdict = Verdict.CLEAR
+            sure = "is certain, but small" if upper < null else "is compatible with none"
             meaning = (
-                f"{what} Flagged would be a share below {1 - FIDELITY_MARGIN:g} of that, {margin:.3g}. A smaller "
-                "shortfall shows in the interval; it is reported, not flagged."
+                f"{what} The shortfall {sure}: flagged would be a share below {1 - FIDELITY_MARGIN:g} of that, "
+                f"{margin:.3g}, with confidence."
             )
         return Finding(
             name="fidelity",
@@ -267,7 +268,7 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
         )
     return Verdict.CLEAR, (
         f"Every class is drawn, none with significantly less than {SHARE_MARGIN:g} of its share in train ({sight}). "
-        f"What this does not show: {found.power_note}."
+        "Smaller losses would go unnoticed: the last table says which."
     )
 
 
@@ -350,5 +351,5 @@ def _distance_answer(verdict: Verdict, measured: Estimate, held_out: Estimate | 
 
 
 def _place(mean: tuple[float, ...]) -> str:
-    shown = ", ".join(f"{coordinate:.3g}" for coordinate in mean[:3])
-    return f"({shown}{', ...' if len(mean) > 3 else ''})"
+    shown = ", ".join(short(float(f"{coordinate:.3g}")) for coordinate in mean[:3])
+    return f"({shown}{', …' if len(mean) > 3 else ''})"

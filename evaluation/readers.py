@@ -21,6 +21,7 @@ import numpy as np
 from divergences.errors import InputError
 
 __all__ = [
+    "cells_of",
     "choose_key",
     "open_archive",
     "opened",
@@ -34,6 +35,9 @@ __all__ = [
 
 # No file may become larger than this in memory.
 MAX_BYTES = 8 * 2**30
+# An array that is to become this many times its size in the archive is a bomb, unless it is small.
+MAX_RATIO = 200
+HARMLESS = 2**28
 # Files in which a part can be named, FILE:KEY.
 _WITH_KEYS = (".npz", ".pt", ".pth", ".safetensors")
 _SHOWN = 6
@@ -187,6 +191,12 @@ def read_member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
             f"{path}: {key!r} would become {info.file_size / 2**30:.1f} GiB in memory; at most {MAX_BYTES / 2**30:g} "
             "GiB are read. Audit a part of it."
         )
+    if info.file_size > HARMLESS and info.file_size > MAX_RATIO * info.compress_size:
+        raise InputError(
+            f"{path}: {key!r} would become {info.file_size / 2**20:.0f} MiB in memory, over {MAX_RATIO} times what it "
+            "takes in the file, as archives made to fill the memory do. If it is honest, write it with numpy.savez, "
+            "not compressed."
+        )
     try:
         with archive.open(info) as member:
             return _read_array(member, info.file_size, f"{path}: {key!r}")
@@ -198,25 +208,62 @@ def read_member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
 
 def read_csv(path: Path) -> np.ndarray:
     """A rectangle of numbers: commas, semicolons, tabs or blanks between them, at most one header line."""
-    text = read_text(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = next((mark for mark in (",", ";", "\t") if mark in first), None)
-    cells = next(csv.reader([first], delimiter=delimiter), []) if delimiter else first.split()
-    header = int(any(not _is_number(cell) for cell in cells))
-    if header and any(_is_number(cell) for cell in cells):
-        raise InputError(
-            f"{path}: the first row mixes numbers and text ({first[:60]!r}). Keep the numeric columns only."
-        )
-    lines = [line for line in text.splitlines() if line.strip()][header:]
-    if not lines:
+    rows = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    first = rows[0][1] if rows else ""
+    delimiter = next((mark for mark in (";", ",", "\t") if mark in first), None)
+    cells = cells_of(first, delimiter)
+    _check_header(cells, [line for _, line in rows[1:2]], path)
+    if rows and not any(_is_number(cell) for cell in cells):
+        rows = rows[1:]
+    if not rows:
         raise InputError(f"{path} holds no rows of numbers.")
     try:
-        return np.loadtxt(lines, delimiter=delimiter, ndmin=2, comments=None)
+        return np.loadtxt([line for _, line in rows], delimiter=delimiter, ndmin=2, comments=None, quotechar='"')
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"{path} must hold the same number of numbers in every row, after at most one header line: "
-            f"{str(error).rstrip('.')} (rows counted from 0 after the header)."
+            f"{_first_offence(rows, delimiter) or str(error).split(';')[0]}."
         ) from error
+
+
+def cells_of(line: str, delimiter: str | None) -> list[str]:
+    """The cells of one line, quotation marks taken off; blanks part them if there is no delimiter."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), []) if delimiter else line.split()
+    except csv.Error:  # a cell longer than the module takes, or bytes that are no text
+        return line.split(delimiter)
+
+
+def _check_header(cells: list[str], following: list[str], path: Path) -> None:
+    """An error for the header lines of tables whose row or column numbers would be taken for data."""
+    if len(cells) > 1 and not cells[0].strip() and all(cell.strip() for cell in cells[1:]):
+        raise InputError(
+            f"{path}: the first column has no name, as row numbers have in the files of pandas. They are no "
+            "coordinates: write the table without them, to_csv(path, index=False)."
+        )
+    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))] and any("." in line for line in following):
+        raise InputError(
+            f"{path}: the first row counts the columns, 0 to {len(cells) - 1}, as pandas does for columns without "
+            "names. Write the table without it, to_csv(path, header=False, index=False)."
+        )
+
+
+def _first_offence(rows: list[tuple[int, str]], delimiter: str | None) -> str:
+    """Where the first row stands that cannot be read, and why, with the line numbers of the file."""
+    width = len(cells_of(rows[0][1], delimiter))
+    for number, line in rows:
+        cells = cells_of(line, delimiter)
+        for column, cell in enumerate(cells, 1):
+            if _is_number(cell):
+                continue
+            place = f"line {number}, column {column}"
+            if not cell.strip():
+                return f"{place} is empty"
+            comma = "; write decimal points, not commas" if _is_number(cell.replace(",", ".")) else ""
+            return f"{place} is no number ({cell[:40]!r}){comma}"
+        if len(cells) != width:
+            return f"line {number} holds {len(cells)} numbers and line {rows[0][0]} holds {width}"
+    return ""
 
 
 def _is_number(cell: str) -> bool:

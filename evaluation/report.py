@@ -120,7 +120,9 @@ def to_text(report: AuditReport) -> str:
     for finding in report.findings:
         lines += ["", *_finding_lines(finding)]
     lines += _score_lines(report)
-    lines += ["", *_wrapped(_rates(report), "  ")]
+    lines += ["", "PROTOCOL", *_wrapped(_rates(report), "  ")]
+    for name, value in _protocol_rows(report)[3:]:
+        lines += _wrapped(f"{name}: {value}", "    ")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -22,18 +22,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from divergences import InputError
 from divergences.checks import ArrayLike, as_count
-from evaluation.sweep import sweep
-from evaluation.tiles import Cloud, NumpyBlocks, Product, as_cloud, pair_distances
+from evaluation.judged import Judged, judge
+from evaluation.sweep import Sweep, sweep
+from evaluation.tiles import as_cloud
 
 __all__ = ["SampleScores", "realism", "rarity"]
-
-_EPS = 1e-5
-# float32 bounds of radii and ratios are this much wider than the arithmetic needs.
-_PAD = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,9 @@ class SampleScores:
     null: Float64[np.ndarray, " t"] | None = None
 
 
-def realism(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: int = 3) -> SampleScores:
+def realism(
+    *, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: int = 3, swept: Sweep | None = None
+) -> SampleScores:
     """How far inside the manifold of the reference each sample is: ≥ 1 inside.
 
     Args:
@@ -57,6 +56,7 @@ def realism(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: 
         reference: shape (n, d), n > k; the balls of more than median radius are left aside.
         test: held-out data, shape (t, d), for the null.
         k: a ball reaches to the k-th nearest other reference point.
+        swept: a sweep of these very sets with ``judged_by=k``, the reference as ``train``, if there is one already.
 
     Raises:
         InputError: NaN, mismatched dimensions, or n ≤ k.
@@ -64,13 +64,13 @@ def realism(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: 
     >>> realism(generated=[1.4, 5.0], reference=[0.0, 1.0, 2.0, 3.0], k=1).values.round(2)
     array([6.25, 0.25])
     """
-    real, fake, held_out, radii = _prepared(generated, reference, test, k)
-    # Balls of more than the median radius are those of outliers; balls of radius 0 give 0 to everybody.
-    small = np.flatnonzero((radii <= np.median(radii)) & (radii > 0))
-    return SampleScores(*(None if c is None else _realism(c, real, small, radii[small]) for c in (fake, held_out)))  # type: ignore[arg-type]
+    own, null = _judged(generated, reference, test, k, swept)
+    return SampleScores(own.realism, None if null is None else null.realism)
 
 
-def rarity(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: int = 3) -> SampleScores:
+def rarity(
+    *, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: int = 3, swept: Sweep | None = None
+) -> SampleScores:
     """How thin the data are where each sample lies: the radius of the smallest ball that holds it; 0 outside of all.
 
     Args:
@@ -78,6 +78,7 @@ def rarity(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: i
         reference: shape (n, d), n > k.
         test: held-out data, shape (t, d), for the null.
         k: a ball reaches to the k-th nearest other reference point; open.
+        swept: a sweep of these very sets with ``judged_by=k``, the reference as ``train``, if there is one already.
 
     Raises:
         InputError: NaN, mismatched dimensions, or n ≤ k.
@@ -85,14 +86,16 @@ def rarity(*, generated: ArrayLike, reference: ArrayLike, test: Any = None, k: i
     >>> rarity(generated=[0.4, 8.0, 99.0], reference=[0.0, 1.0, 6.0, 9.0], k=1).values
     array([1., 3., 0.])
     """
-    real, fake, held_out, radii = _prepared(generated, reference, test, k)
-    return SampleScores(*(None if c is None else _rarity(c, real, radii) for c in (fake, held_out)))  # type: ignore[arg-type]
+    own, null = _judged(generated, reference, test, k, swept)
+    return SampleScores(own.rarity, None if null is None else null.rarity)
 
 
-def _prepared(
-    generated: Any, reference: Any, test: Any, k: Any
-) -> tuple[Cloud, Cloud, Cloud | None, Float64[np.ndarray, " n"]]:
+def _judged(generated: Any, reference: Any, test: Any, k: Any, swept: Sweep | None) -> tuple[Judged, Judged | None]:
     count = as_count(k, "k")
+    if swept is not None:
+        if swept.judged_by != count:
+            raise InputError(f"swept= was judged by k={swept.judged_by}; make it with sweep(judged_by={count}).")
+        return swept.judged["generated"], swept.judged.get("test")
     real = as_cloud(reference, "reference=")
     if len(real) <= count:
         raise InputError(f"reference= needs more than k={count} points; it has {len(real)}. Lower k.")
@@ -100,63 +103,4 @@ def _prepared(
     held_out = None if test is None else as_cloud(test, "test=", dim=real.dim)
     # Lists of the reference alone; the sweep wants a second set, however small.
     radii = sweep(generated=real.raw[: count + 1], train=real.raw, k=count, rules=()).train_train.distances[:, -1]
-    return real, fake, held_out, radii
-
-
-def _realism(
-    points: Cloud, owners: Cloud, which: Int64[np.ndarray, " w"], radii: Float64[np.ndarray, " w"]
-) -> Float64[np.ndarray, " m"]:
-    if not which.size:
-        return np.zeros(len(points))
-    product = Product(points, owners, NumpyBlocks())
-    extra = np.float32(_EPS * product.scale**2)
-    weights = (1 / (radii * product.scale) ** 2).astype(np.float32)
-    bound = np.full(len(points), np.inf, dtype=np.float32)
-    parts = []
-    for here, there in _tiles(len(points), len(which), product.blocks.side):
-        low = np.maximum(product.lower(here, which[there]), 0) + extra
-        slack = product.slack(here, which[there])
-        high = (low + slack[0][:, None] + slack[1]) * weights[there]
-        bound[here] = np.minimum(bound[here], high.min(axis=1) * np.float32(1 + _PAD))
-        low *= weights[there] * np.float32(1 - _PAD)
-        row, column = np.nonzero(low <= bound[here, None])
-        parts.append((here.start + row, there.start + column, low[row, column]))
-    row, column, low = (np.concatenate(column) for column in zip(*parts, strict=True))
-    near = low <= bound[row]
-    row, column = row[near], column[near]
-    squared = pair_distances(points, owners, row, which[column]) ** 2
-    best = np.zeros(len(points))
-    np.maximum.at(best, row, radii[column] ** 2 / (squared + _EPS))
-    return best
-
-
-def _rarity(points: Cloud, owners: Cloud, radii: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " m"]:
-    # From the smallest ball up: of each tile only balls smaller than the best so far are of interest.
-    order = np.argsort(radii, kind="stable")
-    order = order[radii[order] > 0]
-    product = Product(points, owners, NumpyBlocks())
-    best = np.full(len(points), np.inf)
-    for here, there in _tiles(len(points), len(order), product.blocks.side):
-        open_rows = np.flatnonzero(np.isinf(best[here]))
-        if not open_rows.size:
-            continue
-        which = order[there]
-        squared = ((radii[which] * product.scale) ** 2).astype(np.float32)
-        low = product.lower(here, which)[open_rows]
-        slack = product.slack(here, which)
-        sure = low + slack[0][open_rows, None] + slack[1] < squared * np.float32(1 - _PAD)
-        # Of the sure ones the first is enough; of the doubtful ones, those before it.
-        first = np.where(sure.any(axis=1), sure.argmax(axis=1), low.shape[1])
-        doubtful = (low <= squared * np.float32(1 + _PAD)) & (np.arange(low.shape[1]) <= first[:, None])
-        row, column = np.nonzero(doubtful)
-        inside = pair_distances(points, owners, here.start + open_rows[row], which[column]) < radii[which[column]]
-        np.minimum.at(best, here.start + open_rows[row[inside]], radii[which[column[inside]]])
-    return np.where(np.isinf(best), 0.0, best)
-
-
-def _tiles(rows: int, columns: int, side: int) -> list[tuple[slice, slice]]:
-    return [
-        (slice(i, min(i + side, rows)), slice(j, min(j + side, columns)))
-        for i in range(0, rows, side)
-        for j in range(0, columns, side)
-    ]
+    return judge(fake, real, radii), None if held_out is None else judge(held_out, real, radii)

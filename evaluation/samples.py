@@ -38,6 +38,7 @@ from evaluation.archives import ARCHIVE_SUFFIXES, read_archive, read_folder
 from evaluation.callables import import_callable, names_callable
 from evaluation.images import Pictures
 from evaluation.readers import (
+    cells_of,
     choose_key,
     open_archive,
     read_csv,
@@ -189,6 +190,8 @@ def as_samples(value: Any, name: str, source: str) -> Samples:
         )
     if array.ndim == 4 and array.shape[-1] not in (1, 3):
         hint = " They look channels-first: use numpy.moveaxis(x, 1, -1)." if array.shape[1] in (1, 3) else ""
+        if not hint and array.shape[-1] == 4:
+            hint = " If the fourth is an alpha channel, put them on one background and keep three: x[..., :3]."
         raise InputError(f"{name}: images must have 1 or 3 channels, last; they have shape {array.shape}.{hint}")
     if len(array) < 2 or array.size == 0:
         raise InputError(
@@ -261,6 +264,8 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
     elif suffix in (".csv", ".txt"):
         lines = [line.strip() for line in read_text(file).splitlines()]
         lines = [line for line in lines if line]
+        if suffix == ".csv":
+            lines = _one_column(lines, file)
         array = np.array(lines[1:] if lines and lines[0].lower() in _HEADERS else lines)
     else:
         raise InputError(f"{file}: labels are read from .npy, .npz, .csv or .txt files, or a folder of class folders.")
@@ -277,6 +282,20 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
     if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
         raise InputError(f"{file}: labels must be whole numbers or text; some are fractions, NaN or infinite.")
     return numbers.astype(np.int64)
+
+
+def _one_column(lines: list[str], file: Path) -> list[str]:
+    """The only cell of each line."""
+    found = []
+    for line in lines:
+        cells = cells_of(line, ",")
+        if len(cells) != 1 or (cells[0] == line and any(mark in line for mark in ";\t")):
+            raise InputError(
+                f"{file}: labels are one per line, and {line[:40]!r} holds several cells. Keep the column of labels "
+                "only, and put labels that hold commas in quotation marks."
+            )
+        found.append(cells[0].strip())
+    return found
 
 
 def _whole_bytes(array: np.ndarray, given: np.dtype[Any]) -> np.ndarray:

@@ -5,24 +5,27 @@ perfect generator would get *at these sizes and in this dimension*: precision is
 perfect generator in 64 dimensions or more, and a bare number misleads. The null is
 
 * the score of the held-out data against train, where there are held-out data (precision, recall, α-precision, β-recall,
-  authenticity, KID, Vendi ratio, FID); for recall they must be as many as the generated samples;
+  authenticity, realism, rarity, F₈, F₁⸝₈, MiFID's distance, KID, support size, Vendi ratio, FID); for recall they must
+  be as many as the generated samples;
 * without them, what train itself says: each point left out in turn (precision, recall, authenticity), one random half
-  against the other (α-precision, β-recall);
+  against the other (α-precision, β-recall, F₈, F₁⸝₈); nobody knows it for realism, rarity, MiFID's distance and the
+  support size;
 * exact, whatever the law, for density, coverage and C_T; 0 for distances without bias, 1 for ratios. KID's is 0 as
   well where the held-out data have more than 25 million pairs with train, which would take long.
 
-All neighbours come from one sweep over the pairs of points (``evaluation.sweep``), which serves the search for copies
-and the two-sample finding as well.
+All Euclidean distances come from one sweep over the pairs of points (``evaluation.sweep``), which serves the search for
+copies and the two-sample finding as well; MiFID's distance is an angle, and takes a look of its own.
 
 Left out are scores that could not be told from nothing: all of them with fewer than ten points in a set; C_T without
 20 held-out points; the Vendi ratio below eight dimensions, where it is bounded by the dimension, and where more than
-512 eigenvalues would be needed, which takes long.
+512 eigenvalues would be needed, which takes long; MiFID's distance below three dimensions, where there are hardly any
+angles, and beyond 10¹¹ multiplications.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,16 +37,25 @@ from evaluation.alpha import alpha_precision, authenticity
 from evaluation.copies import FEWEST_HELD_OUT, data_copying
 from evaluation.kernel import kid
 from evaluation.manifold import prdc
-from evaluation.support import vendi_ratio
+from evaluation.prd import prd
+from evaluation.sample_scores import SampleScores, rarity, realism
+from evaluation.support import support_size, vendi_ratio
 from evaluation.sweep import Rule, Sweep, sweep
+from evaluation.vendi import memorization_distance
 
 __all__ = ["Score", "fid_scores", "published_scores", "shared_sweep"]
 
 _K = 5
+_TAIL = 0.025
 _FEWEST = 10
 # Cells of C_T are k-means; the same samples have the same score whatever the seed of the audit.
 _CELL_SEED = 20_200_411
 _VENDI_DIMENSIONS = (8, 512)
+# Balls of realism and rarity, as published; bins and clusterings of F₈ (published: 20 and 10).
+_JUDGED_BY = 3
+_BINS, _CLUSTERINGS = 20, 5
+_FEWEST_ANGLES = 3
+_MOST_MULTIPLICATIONS = 1e11
 # Pairs of held-out and train points up to which KID is computed for them, too.
 _QUICK_PAIRS = 25_000_000
 
@@ -68,7 +80,7 @@ class Score:
 def shared_sweep(
     *, generated: Float64[np.ndarray, "n d"], train: Float64[np.ndarray, "m d"], test: Float64[np.ndarray, "k d"] | None
 ) -> Sweep | None:
-    """The one look at all pairs of points that an audit takes: lists of six, and prdc's balls where there are enough.
+    """The one look at all pairs of an audit: lists of six; with enough points, prdc's balls, realism and rarity.
 
     None for a set of a single point, which has no other.
     """
@@ -76,7 +88,8 @@ def shared_sweep(
     if fewest < 2:
         return None
     rules = (Rule(_K),) if fewest > _K else ()
-    return sweep(generated=generated, train=train, test=test, k=_K + 1, rules=rules)
+    judged_by = _JUDGED_BY if fewest >= _FEWEST else None
+    return sweep(generated=generated, train=train, test=test, k=_K + 1, rules=rules, judged_by=judged_by)
 
 
 def fid_scores(measured: Estimate, held_out: Estimate | None) -> tuple[Score, ...]:
@@ -133,8 +146,12 @@ def published_scores(
     return (
         *_manifold(generated, train, test, found),
         *_typical(generated, train, test, found),
+        *_single(generated, train, test, found),
+        *_curve(generated, train, test),
         _kernel(generated, train, test),
-        *_copying(generated, train, test),
+        *_copying(generated, train, test, found),
+        *_angles(generated, train, test),
+        *_repeats(generated, test, found),
         *_variety(generated, train, test),
     )
 
@@ -176,6 +193,85 @@ def _typical(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep |
     )
 
 
+def _single(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
+    sets = {"generated": generated, "reference": train, "test": test}
+    meanings = {
+        "realism": f"Of the median sample: how deep inside the smaller half of the data's balls (k = {_JUDGED_BY}); "
+        "≥ 1 is inside, higher is better.",
+        "rarity": f"Of the median sample inside: radius of the smallest ball of the data (k = {_JUDGED_BY}); below "
+        "the null only common samples are drawn.",
+    }
+    found = {
+        "realism": realism(**sets, k=_JUDGED_BY, swept=swept),
+        "rarity": rarity(**sets, k=_JUDGED_BY, swept=swept),
+    }
+    for name, scores in found.items():
+        score, null = _medians(scores, inside=name == "rarity")
+        if score is not None:
+            yield Score(name, score, null, meanings[name])
+
+
+def _medians(scores: SampleScores, *, inside: bool) -> tuple[Estimate | None, Estimate | None]:
+    """Medians of the samples and of the held-out data, of those inside a ball if only these have a score."""
+    both = [values if values is None or not inside else values[values > 0] for values in (scores.values, scores.null)]
+    mine, null = (None if v is None or len(v) < _FEWEST else _median(v) for v in both)
+    return mine, None if null is None else replace(null, note="score of test=")
+
+
+def _median(values: Float64[np.ndarray, " n"]) -> Estimate:
+    """With the interval between two order statistics: exact, whatever the law of the samples."""
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    rank = int(binom.ppf(_TAIL, n, 0.5))
+    low, high = float(ordered[max(rank - 1, 0)]), float(ordered[min(n - rank, n - 1)])
+    value = float(np.median(ordered))
+    method = "median of the samples; order statistics, given train"
+    return Estimate(value, max(value - low, high - value), level=1 - 2 * _TAIL, method=method, n=n, bounds=(low, high))
+
+
+def _curve(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:
+    least = min(len(train) // 2, len(generated), len(train) if test is None else len(test))
+    if least < _BINS:
+        return
+    draw = np.random.default_rng(_CELL_SEED)
+    found = prd(generated=generated, reference=train, test=test, rng=draw, clusters=_BINS, runs=_CLUSTERINGS)
+    null, how = found.null, f"of the precision-recall curve over {_BINS} clusters"
+    meanings = {
+        "F₈": (found.f8, None if null is None else null.f8, f"Recall {how}: low where data are missing."),
+        "F₁⸝₈": (found.f_eighth, None if null is None else null.f_eighth, f"Precision {how}: low off the data."),
+    }
+    for name, (score, beside, meaning) in meanings.items():
+        yield Score(name, score, beside, f"{meaning} Up to the null, higher is better.")
+
+
+def _angles(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:
+    others = len(generated) + (0 if test is None else len(test))
+    sets = [points for points in (generated, train, test) if points is not None]
+    if train.shape[1] < _FEWEST_ANGLES or others * len(train) * train.shape[1] > _MOST_MULTIPLICATIONS:
+        return
+    if not all(points.any(axis=1).all() for points in sets):
+        return  # a point at the origin has no angle
+    found = memorization_distance(generated=generated, train=train, test=test)
+    meaning = "Mean of the least 1 − |cos| to train, the number in MiFID; far below the null is copying."
+    yield Score("MiFID's distance", found.distance, found.null, meaning)
+
+
+def _repeats(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
+    if test is None:
+        return
+    try:
+        found = support_size(generated=generated, reference=test, swept=swept)
+    except InputError:
+        # Held-out data that repeat themselves have no least distance.
+        found = support_size(generated=generated, reference=test, tolerance=0.0)
+    meaning = (
+        "Birthday paradox: so many equally likely outcomes would coincide as often as the samples do, nearer to each "
+        "other than any two held-out ones; far below the null, samples repeat."
+    )
+    yield Score("support size", found.size, found.null, meaning)
+
+
 def _kernel(generated: np.ndarray, train: np.ndarray, test: Any) -> Score:
     # The estimate is without bias: a perfect generator has 0 on average, whatever held-out data happen to score.
     known = test is not None and len(test) * len(train) <= _QUICK_PAIRS
@@ -184,15 +280,20 @@ def _kernel(generated: np.ndarray, train: np.ndarray, test: Any) -> Score:
     return Score("KID", kid(generated=generated, reference=train), null, meaning)
 
 
-def _copying(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:
+def _copying(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
     if test is None or len(test) < FEWEST_HELD_OUT:
         return
     try:
-        found = data_copying(generated=generated, train=train, test=test, rng=np.random.default_rng(_CELL_SEED))
+        draw = np.random.default_rng(_CELL_SEED)
+        found = data_copying(generated=generated, train=train, test=test, rng=draw, swept=swept)
     except InputError:
         return  # no cell with points of all three sets: nothing to compare
-    meaning = "Distances to train, ranked against held-out data's, in standard errors; far below 0 is copying."
-    yield Score("C_T", found.score, found.null, meaning)
+    meaning = (
+        "Distances to train, ranked against held-out data's, in standard errors; far below 0 is copying, or too many "
+        "samples where data are dense."
+    )
+    # The mean under equal laws is ½ over a large number: nothing, beside an interval of about ±1.
+    yield Score("C_T", found.score, round(found.null, 3), meaning)
 
 
 def _variety(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:

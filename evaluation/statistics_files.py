@@ -111,7 +111,7 @@ def _agreed(given: Any, recorded: int | None, source: Path) -> int:
     if given is None and recorded is None:
         raise InputError(
             f"{source} does not say of how many samples its statistics are, and without that number neither the bias "
-            "nor the error of a distance is known. Pass n=, such as n=50000."
+            "nor the error of a distance is known. Pass n=, such as n=50000 (--stats-n on the command line)."
         )
     if given is None:
         return as_count(recorded, f"n of {source}", minimum=2)

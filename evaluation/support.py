@@ -37,7 +37,8 @@ from scipy.special import gammaincinv
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_number, as_points
 from evaluation.intervals import binomial_test
-from evaluation.neighbors import nearest_others
+from evaluation.neighbors import Neighbors, nearest_others
+from evaluation.sweep import Sweep
 
 __all__ = ["SupportSize", "support_size", "vendi_ratio"]
 
@@ -72,7 +73,11 @@ class SupportSize:
 
 
 def support_size(
-    *, generated: ArrayLike, reference: ArrayLike | None = None, tolerance: float | None = None
+    *,
+    generated: ArrayLike,
+    reference: ArrayLike | None = None,
+    tolerance: float | None = None,
+    swept: Sweep | None = None,
 ) -> SupportSize:
     """Estimate from repeats how many different samples a generator can draw.
 
@@ -81,6 +86,7 @@ def support_size(
         reference: held-out data in the same features, shape (m, d): how often real samples coincide.
         tolerance: distance up to which two samples coincide, ≥ 0. None: 0 without a reference; else just below the
             least distance within the reference.
+        swept: a sweep of these very sets, the reference as ``test``, if there is one already.
 
     Raises:
         InputError: NaN, mis-shaped or too few samples, or a negative tolerance.
@@ -92,23 +98,24 @@ def support_size(
     """
     points = as_points(generated, "generated=", minimum=2)
     known = None if reference is None else as_points(reference, "reference=", dim=points.shape[1], minimum=2)
+    lists = (None, None) if swept is None else (swept.generated_generated, swept.test_test)
     if tolerance is not None:
         reach = as_number(tolerance, "tolerance=", above=-math.ulp(0.0))
     elif known is None:
         reach = 0.0
     else:
-        closest = float(nearest_others(known, 1).distances.min())
+        closest = float((lists[1] or nearest_others(known, 1)).distances[:, 0].min())
         if closest == 0:
             raise InputError(
                 "reference= holds equal rows, so that there is no distance below which it has no pair. Give tolerance=."
             )
         reach = math.nextafter(closest, 0.0)
-    partners = _partners(points, reach)
+    partners = _partners(points, reach, lists[0])
     pairs, inflation = _count(partners)
     size = _size(pairs, inflation, len(points))
     null = p_value = None
     if known is not None:
-        others, other_inflation = _count(_partners(known, reach))
+        others, other_inflation = _count(_partners(known, reach, lists[1]))
         null = _size(others, other_inflation, len(known))
         here, there = _possible(len(points)), _possible(len(known))
         seen, rest = int(pairs / inflation), int(others / other_inflation)
@@ -160,14 +167,15 @@ def _thinned(points: np.ndarray, size: int) -> np.ndarray:
     return points[np.linspace(0, len(points) - 1, size).astype(np.int64)]
 
 
-def _partners(points: np.ndarray, reach: float) -> Int64[np.ndarray, " n"]:
+def _partners(points: np.ndarray, reach: float, lists: Neighbors | None = None) -> Int64[np.ndarray, " n"]:
     """How many others lie within reach of each point."""
     if reach == 0:
         _, index, counts = np.unique(points + 0.0, axis=0, return_inverse=True, return_counts=True)
         return (counts[index.reshape(-1)] - 1).astype(np.int64)
-    k = min(_FIRST_LOOK, len(points) - 1)
+    k = min(_FIRST_LOOK, len(points) - 1) if lists is None else lists.distances.shape[1]
     while True:
-        within = (nearest_others(points, k).distances <= reach).sum(axis=1)
+        found = nearest_others(points, k) if lists is None or lists.distances.shape[1] < k else lists
+        within = (found.distances <= reach).sum(axis=1)
         if k == len(points) - 1 or within.max() < k:
             return within.astype(np.int64)
         k = min(4 * k, len(points) - 1)

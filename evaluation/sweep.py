@@ -2,8 +2,8 @@ r"""One sweep over all pairs of train, generated and held-out points, for every 
 
 What precision, recall, density, coverage, authenticity, C_T, the 1-NN test and the search for copies ask of the pairs
 is little: **lists** of the nearest few of each point within its own set and in the others, and **counts**: how many
-*balls* hold a point, where the ball of a train point reaches as far as its k-th nearest other train point. (Realism and
-rarity ask for more, and go through the same tiles on their own.)
+*balls* hold a point, where the ball of a train point reaches as far as its k-th nearest other train point. Realism and
+rarity ask for **extremes** over these balls, which are taken on the way (``evaluation.judged``).
 
 * d ≤ 10: k-d trees, O(n log n).
 * else tiles of float32 products (``evaluation.tiles``), each used for the lists and the counts of both of its sides,
@@ -25,7 +25,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from jaxtyping import Float64, Int64
 from divergences import InputError
 from divergences.checks import ArrayLike, as_count
 from evaluation.gather import Balls, Lists, gather, tree_counts
+from evaluation.judged import Judge, Judged, judge
 from evaluation.neighbors import TREE_DIM, Neighbors, nearest, nearest_others
 from evaluation.tiles import Blocks, Cloud, Product, as_cloud, blocks_for
 
@@ -80,6 +81,8 @@ class Sweep:
         train_test: of each train point, the nearest held-out points.
         generated_test: of each generated point, the nearest held-out points.
         test_generated: of each held-out point, the nearest generated points.
+        judged: of ``"generated"`` and ``"test"``, the realism and the rarity of each point; empty unless asked for.
+        judged_by: the k of the train balls that these rest on.
     """
 
     train_train: Neighbors
@@ -92,6 +95,8 @@ class Sweep:
     train_test: Neighbors | None = None
     generated_test: Neighbors | None = None
     test_generated: Neighbors | None = None
+    judged: Mapping[str, Judged] = field(default_factory=dict)
+    judged_by: int | None = None
 
     def radii(self, rule: Rule, which: str = "train") -> Float64[np.ndarray, " n"]:
         """Radii of the balls of ``rule`` around the points of ``which``: ``train``, ``generated`` or ``test``."""
@@ -106,6 +111,7 @@ def sweep(
     test: Any = None,
     k: int = 5,
     rules: Sequence[Rule] | None = None,
+    judged_by: int | None = None,
     device: str = "auto",
 ) -> Sweep:
     """Neighbour lists and ball counts of two or three sets of points, exactly, in bounded memory.
@@ -116,6 +122,7 @@ def sweep(
         test: held-out points, shape (t, d), or None.
         k: how many neighbours a list holds; shorter where a set has fewer. At least the k of each rule.
         rules: which balls to count in; by default those of prdc, ``Rule(k)``. Empty for lists alone.
+        judged_by: the k of the train balls that realism and rarity of each point rest on; None to leave them out.
         device: ``"auto"`` takes a CUDA device through torch where there is one and it pays; ``"cpu"``, ``"cuda"``.
 
     Raises:
@@ -136,20 +143,26 @@ def sweep(
     if test is not None:
         clouds["test"] = as_cloud(test, "test=", dim=clouds["train"].dim, minimum=2)
     _check_rules(chosen, clouds, wanted)
+    if judged_by is not None:
+        _check_rules([Rule(judged_by)], {"train": clouds["train"]}, wanted)
     work = float(sum(len(c) for c in clouds.values())) ** 2 * clouds["train"].dim
     runner = _Runner(clouds, wanted, chosen, blocks_for(device, work))
     own = {name: runner.within(name) for name in clouds}
     balls = {name: [own[name].distances[:, rule.k - 1] for rule in chosen] for name in clouds}
-    generated_train, train_generated, inside, inside_back = runner.across("generated", "train", balls)
+    radii = None if judged_by is None else own["train"].distances[:, judged_by - 1]
+    generated_train, train_generated, inside, inside_back = runner.across("generated", "train", balls, radii)
     if test is None:
         counts = {rule: Counts(a, b) for rule, a, b in zip(chosen, inside, inside_back, strict=True)}
-        return Sweep(own["train"], own["generated"], generated_train, train_generated, counts)
-    test_train, train_test, held_out, held_out_back = runner.across("test", "train", balls)
+        return Sweep(
+            own["train"], own["generated"], generated_train, train_generated, counts,
+            judged=runner.judged, judged_by=judged_by,
+        )  # fmt: skip
+    test_train, train_test, held_out, held_out_back = runner.across("test", "train", balls, radii)
     generated_test, test_generated, _, _ = runner.across("generated", "test", None)
     both = zip(chosen, inside, inside_back, held_out, held_out_back, strict=True)
     return Sweep(
         own["train"], own["generated"], generated_train, train_generated, {rule: Counts(*rest) for rule, *rest in both},
-        own["test"], test_train, train_test, generated_test, test_generated,
+        own["test"], test_train, train_test, generated_test, test_generated, runner.judged, judged_by,
     )  # fmt: skip
 
 
@@ -171,6 +184,7 @@ class _Runner:
     def __init__(self, clouds: Mapping[str, Cloud], k: int, rules: Sequence[Rule], blocks: Blocks) -> None:
         self.clouds, self.k, self.rules, self.blocks = clouds, k, rules, blocks
         self.by_tree = clouds["train"].dim <= TREE_DIM
+        self.judged: dict[str, Judged] = {}
 
     def within(self, name: str) -> Neighbors:
         """Nearest others of each point of a set."""
@@ -183,20 +197,32 @@ class _Runner:
         return lists.result()
 
     def across(
-        self, left: str, right: str, balls: Mapping[str, list[Float64[np.ndarray, " _"]]] | None
+        self,
+        left: str,
+        right: str,
+        balls: Mapping[str, list[Float64[np.ndarray, " _"]]] | None,
+        radii: Float64[np.ndarray, " _"] | None = None,
     ) -> tuple[Neighbors, Neighbors, list[Int64[np.ndarray, " _"]], list[Int64[np.ndarray, " _"]]]:
-        """Lists of both sides of a pair; per rule, how many balls of ``right`` hold a point of ``left``, and back."""
+        """Lists of both sides of a pair; per rule, how many balls of ``right`` hold a point of ``left``, and back.
+
+        With ``radii`` of balls around the points of ``right``, ``judged`` of ``left`` is taken as well.
+        """
         one, two = self.clouds[left], self.clouds[right]
         k_there, k_back = min(self.k, len(two)), min(self.k, len(one))
         rules = [] if balls is None else list(zip(self.rules, balls[right], balls[left], strict=True))
         if self.by_tree:
             points, others = one.rows(slice(None)), two.rows(slice(None))
             there, back = nearest(points, others, k_there), nearest(others, points, k_back)
-            inside = [tree_counts(one, two, radii, closed=rule.closed) for rule, radii, _ in rules]
-            outside = [tree_counts(two, one, radii, closed=rule.closed) for rule, _, radii in rules]
+            inside = [tree_counts(one, two, reach, closed=rule.closed) for rule, reach, _ in rules]
+            outside = [tree_counts(two, one, reach, closed=rule.closed) for rule, _, reach in rules]
+            if radii is not None:
+                self.judged[left] = judge(one, two, radii)
             return there, back, inside, outside
         rows, columns = Lists(one, two, k_there), Lists(two, one, k_back)
-        to_left = [Balls(one, two, radii, closed=rule.closed, owners_are_columns=True) for rule, radii, _ in rules]
-        to_right = [Balls(two, one, radii, closed=rule.closed, owners_are_columns=False) for rule, _, radii in rules]
-        gather(Product(one, two, self.blocks), rows, columns, [*to_left, *to_right])
+        to_left = [Balls(one, two, reach, closed=rule.closed, owners_are_columns=True) for rule, reach, _ in rules]
+        to_right = [Balls(two, one, reach, closed=rule.closed, owners_are_columns=False) for rule, _, reach in rules]
+        judging = None if radii is None else Judge(one, two, radii)
+        gather(Product(one, two, self.blocks), rows, columns, [*to_left, *to_right], judging)
+        if judging is not None:
+            self.judged[left] = judging.result()
         return rows.result(), columns.result(), [b.result() for b in to_left], [b.result() for b in to_right]

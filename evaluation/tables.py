@@ -159,13 +159,27 @@ def _classes(finding: Finding) -> Iterator[Table]:
 
 
 def _collapse(finding: Finding) -> Iterator[Table]:
-    kind, shrunk = finding.evidence["kind"], finding.evidence["shrunk"]
-    records = [record for record in finding.evidence["per_mode"] if record["name"] in shrunk]
-    yield Table.of(
-        f"Too narrow: variance of a {kind} in units of what it should be",
-        (kind, "variance", "p, after Holm"),
-        [(r["name"], number(r["ratio"]), p_text(r["p_adjusted"])) for r in records],
-    )
+    evidence = finding.evidence
+    kind, shrunk = evidence["kind"], evidence["shrunk"]
+    # What is too narrow comes first, then what is narrowest.
+    records = sorted(evidence["per_mode"], key=lambda r: (r["name"] not in shrunk, r["p_adjusted"], r["ratio"].value))
+    head: tuple[str, ...] = (kind, "status", "variance", "p")
+    rows: list[tuple[str, ...]] = [
+        (r["name"], "too narrow" if r["name"] in shrunk else "wide enough", number(r["ratio"]), p_text(r["p_adjusted"]))
+        for r in records
+    ]
+    note = f"Variance is in units of what is due; p of at least {short(evidence['margin'])} of that, after Holm."
+    if any("shift" in r for r in records):
+        head += ("volume", "mean shift, σ", "chance")
+        rows = [
+            (*row, number(r["volume"]), number(r["shift"]), short(r["shift_null"]))
+            for row, r in zip(rows, records, strict=True)
+        ]
+        note += (
+            " Volume is the geometric mean of the variances along all axes: it sees a mode that collapsed onto a line. "
+            "Chance is how long a perfect generator's shift is; the shift is what exceeds it."
+        )
+    yield Table.of(f"Shape of each {kind}, the most suspicious first", head, rows, note)
 
 
 def _copies(finding: Finding) -> Iterator[Table]:

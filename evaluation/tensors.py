@@ -15,6 +15,7 @@ import json
 import math
 import os
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,9 @@ def _pickled(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     import torch
 
     try:
-        given = torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch wonders about in a file that it then refuses
+            given = torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
     except Exception as error:  # torch raises anything from KeyError to RuntimeError on damaged or hostile files
         raise InputError(
             f"{path} holds something other than tensors, whose loading could run code (such as a whole model, or numpy "

@@ -168,6 +168,10 @@ class Blocks(ABC):
     def transposed(self, tile: Any) -> Any:
         """Rows for columns."""
 
+    @abstractmethod
+    def plain(self, tile: Any) -> Float32[np.ndarray, "n m"]:
+        """The tile as an array, wherever it lies."""
+
 
 class NumpyBlocks(Blocks):
     """float32 products by numpy's BLAS."""
@@ -214,6 +218,10 @@ class NumpyBlocks(Blocks):
     def transposed(self, tile: Any) -> Any:
         """See ``Blocks``."""
         return np.ascontiguousarray(tile.T)
+
+    def plain(self, tile: Any) -> Float32[np.ndarray, "n m"]:
+        """See ``Blocks``."""
+        return np.asarray(tile)
 
 
 class TorchBlocks(Blocks):
@@ -268,6 +276,10 @@ class TorchBlocks(Blocks):
     def transposed(self, tile: Any) -> Any:
         """See ``Blocks``."""
         return tile.T.contiguous()
+
+    def plain(self, tile: Any) -> Float32[np.ndarray, "n m"]:
+        """See ``Blocks``."""
+        return np.asarray(tile.cpu().numpy())
 
 
 def blocks_for(device: Any, work: float) -> Blocks:

@@ -57,7 +57,7 @@ class TwoSample:
         classifier: chance that a generated sample scores higher than a real one (AUC), with its 95 % interval and null.
         neighbors: share of points whose nearest other point has their own label, with the same.
         scores: of the generated samples, shape (n,), the most recognisable highest; NaN for those that trained a
-            classifier of your own.
+            classifier of your own, and for those that were not looked at.
         neighbors_generated: the neighbours' share among the generated points alone. Below ½: near real ones.
         neighbors_test: among the held-out points alone. Above ½: regions without generated samples.
     """
@@ -82,6 +82,7 @@ def two_sample(
     rng: Any,
     classifier: Any = None,
     permutations: int = 199,
+    most: int | None = None,
     swept: Sweep | None = None,
 ) -> TwoSample:
     """Test whether generated and held-out samples are of one law.
@@ -95,6 +96,8 @@ def two_sample(
         classifier: None for the least-squares one, or any object with ``fit(x, y)`` and ``predict_proba`` or
             ``decision_function``, as scikit-learn has them.
         permutations: B; the smallest possible p-value is 1/(1 + B).
+        most: samples of each set that the classifier looks at, drawn by ``rng``; None for all. The nearest neighbours
+            are always those of all.
         swept: a sweep of these very sets, if there is one already; the result is the same.
 
     Raises:
@@ -111,9 +114,22 @@ def two_sample(
     if y.shape[1] != x.shape[1]:
         raise InputError(f"generated= has {y.shape[1]} features and test= has {x.shape[1]}; they must agree.")
     draw, count = as_generator(rng, "rng="), as_count(permutations, "permutations=")
-    told = _least_squares(y, x, draw, count) if classifier is None else _held_out(y, x, classifier, draw, count)
+    some, rest = (_drawn(points, most, draw) for points in (y, x))
+    if classifier is None:
+        told, seen = _least_squares(y[some], x[rest], draw, count)
+    else:
+        told, seen = _held_out(y[some], x[rest], classifier, draw, count)
+    scores = np.full(len(y), np.nan)
+    scores[some] = seen
     share, own, other = _neighbors(y, x, draw, count, swept)
-    return TwoSample(told[0], share, told[1], own, other)
+    return TwoSample(told, share, scores, own, other)
+
+
+def _drawn(points: np.ndarray, most: int | None, rng: np.random.Generator) -> Int64[np.ndarray, " k"]:
+    """The rows that the classifier looks at, in order."""
+    if most is None or len(points) <= as_count(most, "most=", minimum=_MINIMUM):
+        return np.arange(len(points))
+    return np.sort(rng.permutation(len(points))[:most])
 
 
 def _least_squares(

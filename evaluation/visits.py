@@ -124,9 +124,10 @@ class Visits:
         r"""Share of copies among samples with r ≤ ``cut``: t − (N/M)·u, with shares t visiting train, u held-out data.
 
         Samples that are no copies visit N training points for M held-out ones, so the second term is what chance
-        puts into the first. Limits: exact intervals of both shares, joined by square and add (Newcombe, 1998); above,
-        that of t. The shares count as if there were n/(Σw²/Σw) samples, w the visits of each point within the cut,
-        since visits to one point are owed to one coincidence; not so if copies are ``sure``.
+        puts into the first. Limits: exact intervals of both shares, joined by square and add (Newcombe, 1998); the
+        upper one is never below that of no copy seen, nor above that of t. The shares count as if there were n/(Σw²/Σw)
+        samples, w the visits of each point within the cut, since visits to one point are owed to one coincidence; not
+        so if copies are ``sure``.
         """
         n = len(self.sample_scores)
         within = self.sample_scores <= cut
@@ -134,10 +135,13 @@ class Visits:
         crowding = float(visits @ visits / visits.sum()) if within.any() and not sure else 1.0
         share, chance = float((within & self.sample_trained).mean()), float((within & ~self.sample_trained).mean())
         low, high = _limits(share, n / crowding)
+        fewest, most = _limits(chance, n / crowding)
         ratio = self.n_train / self.n_test
         excess = share - ratio * chance
-        arm = math.hypot(share - low, ratio * (_limits(chance, n / crowding)[1] - chance))
-        value, bounds = min(max(excess, 0.0), 1.0), (max(excess - arm, 0.0), high)
+        below = math.hypot(share - low, ratio * (most - chance))
+        above = math.hypot(high - share, ratio * (chance - fewest))
+        value = min(max(excess, 0.0), 1.0)
+        bounds = (max(excess - below, 0.0), min(max(excess + above, _limits(0.0, n / crowding)[1]), high))
         return Estimate(
             value,
             max(value - bounds[0], bounds[1] - value),

@@ -9,6 +9,7 @@ The public files hold equal tensors under equal names; the first digits of their
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -93,7 +94,7 @@ def _bytes_of(file: Path) -> bytes:
     """All of the file at once, so that what is hashed is what is loaded."""
     try:
         if file.is_dir():
-            raise InputError(f"weights= is the folder {file}; name the .pth file in it.")
+            raise IsADirectoryError(errno.EISDIR, "this is a folder; name the .pth file in it")
         size = file.stat().st_size
         if size > _LARGEST_FILE:
             raise InputError(f"{file} holds {size / 2**30:.1f} GiB; Inception weights take 96 MB. Is it another file?")
@@ -118,7 +119,9 @@ def _unpickled(data: bytes, file: Path) -> Any:
     import torch
 
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch wonders about in a file that it then refuses
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from KeyError to RuntimeError on damaged or hostile files
         raise InputError(
             f"{file} is no file of weights that can be read without running code, or it is damaged (its SHA-256 is "

@@ -10,13 +10,24 @@
 from toygen import objectives, penalties, targets
 from toygen.algorithms import GanSettings, WganSettings, gan_algorithm_1, wgan_algorithm_1
 from toygen.animation import Film
+from toygen.autoencoder_recipe import AutoencoderRecipe
+from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderProgress, AutoencoderRun, fit_autoencoder
+from toygen.autoencoders import VQVAE, Autoencoder, Likelihood, Vae, Wae
 from toygen.baselines import BASELINES, Baseline, gmm, histogram, kde, langevin, memorizer
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.chunks import MemberPlan
+from toygen.codebook import Codebook, CodebookUse, codebook_use
+from toygen.collapse import CollapseReport, posterior_collapse
+from toygen.convolutions import EnsembleBatchNorm, EnsembleConv2d, EnsembleConvTranspose2d, EnsembleLayerNorm
 from toygen.critic_view import CriticView
 from toygen.curves import Arc, CurveLaw
+from toygen.elbo_gap import ElboGap, elbo_gap, importance_bound
+from toygen.evidence import Evidence, evidence, mean_over_members
+from toygen.latent_law import LatentLaw, bernoulli_law
+from toygen.latent_model import LatentModel
 from toygen.layers import Affine, EnsembleLinear, MinibatchFeatures, SpectralLinear
 from toygen.lines import ParallelLines
+from toygen.monitor import History, Readings, Truth, Yardstick, monitor
 from toygen.networks import MLP
 from toygen.objectives import (
     OBJECTIVES,
@@ -54,20 +65,39 @@ from toygen.targets import (
     uniform,
 )
 from toygen.train import Average, Step, Turn, single_thread, train
+from toygen.vae_gan import VaeGan
 
 __all__ = [
     "Affine",
     "Arc",
+    "Autoencoder",
+    "AutoencoderEnsemble",
+    "AutoencoderProgress",
+    "AutoencoderRecipe",
+    "AutoencoderRun",
     "Average",
     "BASELINES",
     "Baseline",
+    "Codebook",
+    "CodebookUse",
+    "CollapseReport",
     "CriticView",
     "CurveLaw",
+    "ElboGap",
+    "EnsembleBatchNorm",
+    "EnsembleConv2d",
+    "EnsembleConvTranspose2d",
+    "EnsembleLayerNorm",
     "EnsembleLinear",
+    "Evidence",
     "Film",
     "GanEnsemble",
     "GanRun",
     "GanSettings",
+    "History",
+    "LatentLaw",
+    "LatentModel",
+    "Likelihood",
     "MLP",
     "MemberOptimizer",
     "MemberPlan",
@@ -79,18 +109,30 @@ __all__ = [
     "Penalty",
     "Progress",
     "RECIPES",
+    "Readings",
     "Recipe",
     "Sampler",
     "SpectralLinear",
     "Step",
     "TARGETS",
+    "Truth",
     "Turn",
+    "VQVAE",
+    "Vae",
+    "VaeGan",
+    "Wae",
     "WganSettings",
+    "Yardstick",
     "adam",
     "anisotropic",
+    "bernoulli_law",
     "checkerboard",
     "clip_weights",
+    "codebook_use",
+    "elbo_gap",
     "embedded",
+    "evidence",
+    "fit_autoencoder",
     "fit_gan",
     "flipped",
     "flipped_half",
@@ -102,18 +144,22 @@ __all__ = [
     "hinge",
     "histogram",
     "imbalanced",
+    "importance_bound",
     "interpolate",
     "kde",
     "langevin",
     "least_squares",
     "load_checkpoint",
+    "mean_over_members",
     "memorizer",
     "minibatches",
     "minimax",
+    "monitor",
     "non_saturating",
     "objectives",
     "parallel_lines",
     "penalties",
+    "posterior_collapse",
     "recipe_for",
     "relativistic",
     "relativistic_average",

@@ -76,6 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from toygen import atlas
 
         return atlas.main(words[1:])
+    if words[:1] == ["autoencoder"]:
+        from toygen import autoencoder_command
+
+        return autoencoder_command.main(words[1:])
+    if words[:1] == ["--claims"]:
+        from toygen.claims import claims_command
+
+        return claims_command(words[1:])
     try:
         return _run(_parser().parse_args(words))
     except (InputError, OSError) as error:
@@ -104,6 +112,10 @@ examples:
       goes on where an interrupted run stopped: the result is the same to the last bit.
   python -m toygen atlas --help
       how often does a GAN lose a mode, and which part of the recipe decides?
+  python -m toygen autoencoder --help
+      AE, VAE, IWAE, WAE, VQ-VAE, VAE/GAN: exact likelihoods, and what the ELBO misses.
+  python -m toygen --claims
+      what is said about GANs, checked on trained networks: minutes.
   mintmark runs/ring/generated.npz --train runs/ring/train.npz --test runs/ring/test.npz --modes runs/ring/modes.npz
       audits what was generated.
 

@@ -37,7 +37,9 @@ class AutoencoderRecipe:
     Attributes:
         kind: "ae", "vae", "iwae", "wae", "vq_vae" or "vae_gan".
         likelihood: of "vae" and "iwae": "gaussian", or "bernoulli" for data in [0, 1].
-        noise: s of the Gaussian likelihood, in standard deviations of the data; None is learned, starting at 1.
+        noise: s of the Gaussian likelihood, in standard deviations of the data; None is learned.
+        first_noise: where a learned s starts. At 1 the decoder's mean explains everything, and most members stay there
+            for thousands of steps; at 0.1 the codes are slow to spread over the prior.
         latent_dim: k.
         width: of every hidden layer.
         depths: hidden layers of encoder and decoder; (0, 0) is linear, which makes a VAE probabilistic PCA.
@@ -58,11 +60,12 @@ class AutoencoderRecipe:
     kind: _Text = "vae"
     likelihood: _Text = "gaussian"
     noise: _Maybe = None
+    first_noise: _Number = 0.3
     latent_dim: _Count = 2
     width: _Count = 64
     depths: _Counts = (2, 2)
     batch: _Count = 64
-    learning_rate: _Number = 1e-3
+    learning_rate: _Number = 3e-3
     betas: _Numbers = (0.9, 0.999)
     beta: _Number = 1.0
     free_bits: _Number = 0.0
@@ -79,7 +82,7 @@ class AutoencoderRecipe:
         one_of(self.likelihood, "likelihood", ("gaussian", "bernoulli"))
         for name in ("latent_dim", "width", "batch", "samples", "codes", "chunk"):
             self._set(name, as_count(getattr(self, name), name))
-        for name in ("learning_rate", "mmd_weight", "commitment", "likeness"):
+        for name in ("learning_rate", "first_noise", "mmd_weight", "commitment", "likeness"):
             self._set(name, as_number(getattr(self, name), name, above=0.0))
         for name in ("beta", "free_bits"):
             number = as_number(getattr(self, name), name)

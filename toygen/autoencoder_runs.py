@@ -2,7 +2,8 @@ r"""Whole trainings of autoencoders: an ensemble on one set of points, member by
 
 As for GANs, member k depends on (data, recipe, steps, seed, k, its β) and on nothing else: its random numbers come from
 ``SeedSequence(seed, spawn_key=(k,))``, and members are trained in fixed chunks (32), always whole, so that no matrix
-product changes its shape with the number of members asked for.
+product changes its shape with the number of members asked for. A run may be put aside and taken up again
+(``toygen.save_checkpoint``, ``toygen.load_checkpoint``).
 
 An encoder begins with the standardisation of the data and a Gaussian decoder ends with its inverse, so that the ELBO is
 in nats in the units of the data: it can be compared with the target's entropy, and log p(x) computed exactly
@@ -18,7 +19,8 @@ in nats in the units of the data: it can be compared with the target's entropy, 
 from __future__ import annotations
 
 import dataclasses
-import platform
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,18 +32,17 @@ from jaxtyping import Bool, Float64
 from divergences import Discrete, Gaussian, InputError
 from divergences.checks import ArrayLike, as_array, as_count, as_points
 from divergences.distributions import Distribution
+from toygen.autoencoder_chunks import AutoencoderChunk
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
-from toygen.autoencoders import VQVAE, Autoencoder, Likelihood, Vae, Wae
-from toygen.codebook import Codebook
+from toygen.autoencoders import VQVAE
 from toygen.latent_law import LatentLaw
 from toygen.latent_model import LatentModel
-from toygen.layers import Affine
 from toygen.networks import MLP, stack
-from toygen.players import minibatches
+from toygen.noisy_decoder import noisy_decoder
 from toygen.recipes import Units
+from toygen.runs import versions
 from toygen.sampler import Sampler
-from toygen.train import Step, single_thread, train
-from toygen.vae_gan import VaeGan
+from toygen.train import Step, single_thread
 
 __all__ = ["AutoencoderEnsemble", "AutoencoderProgress", "AutoencoderRun", "fit_autoencoder"]
 
@@ -96,22 +97,35 @@ class AutoencoderEnsemble:
         """Places (0 … K − 1) of the members that did not diverge."""
         return tuple(int(place) for place in np.flatnonzero(~self.diverged))
 
-    def sampler(self, place: Any = 0) -> Sampler:
-        """The decoder's *mean* at draws of the member's latent law: z ~ latents, x = m(z), without noise.
+    def sampler(self, place: Any = 0, *, noise: bool | None = None) -> Sampler:
+        """The member as a sampler, and as a file.
 
-        The law p(x) of a VAE has the noise in it: draw from ``model(place).sample``.
+        Args:
+            place: 0 … K − 1.
+            noise: x ~ p(x|z), noise and all, so that draws follow p(x); False gives the decoder's *mean* m(z). None is
+                with noise where there is one: for a "vae" or "iwae" with the Gaussian likelihood.
+
+        Raises:
+            InputError: no such place, a member that diverged, or noise asked for where there is none.
         """
         place = self._place(place)
         latent = self.latents[place]
         assert latent is not None  # a member without one has diverged
+        noisy = self.noise is not None if noise is None else noise
+        if noisy and self.noise is None:
+            raise InputError("noise belongs to the Gaussian likelihood of a vae or iwae; this member has none.")
         about = {
             "recipe": dataclasses.asdict(self.recipe),
             "seed": self.seed,
             "member": self.members[place],
-            "draws": "decoder means",
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            "steps": len(self.history["step"]),
+            "draws": "p(x)" if noisy else "decoder means",
+            "versions": versions(),
         }
-        return Sampler(self.decoders, latent, member=place, about=about)
+        if self.noise is None or not noisy:
+            return Sampler(self.decoders, latent, member=place, about=about)
+        network = noisy_decoder(self.decoders.pick([place]).double(), float(self.noise[place]))
+        return Sampler(network, Gaussian(np.zeros(network.sizes[0]), np.eye(network.sizes[0])), about=about)
 
     def model(self, place: Any = 0) -> LatentModel:
         """p(z), p(x|z) of a "vae" or "iwae", in float64: its log p(x), posterior and samples."""
@@ -197,18 +211,69 @@ class AutoencoderRun:
             if self._recipe.kind != "vae":
                 raise InputError(f'beta weighs the rate of kind="vae"; kind is {self._recipe.kind!r}.')
             self._beta = dict(zip(self._members, given.tolist(), strict=True))
-        self._chunks: list[_Chunk] = []
+        self._numbers = sorted({member // self._recipe.chunk for member in self._members})
+        self._chunks: list[AutoencoderChunk] = []
+        self._restored = False
 
     def __iter__(self) -> Iterator[AutoencoderProgress]:
-        """Train, chunk after chunk. Starting over starts from the beginning."""
-        self._chunks = []
-        numbers = sorted({member // self._recipe.chunk for member in self._members})
-        for i, number in enumerate(numbers):
-            chunk = _Chunk(number, self._units, self._recipe, self._seed, self._beta)
-            for step in chunk.train(self._train, self._steps):
-                done, total = i * self._steps + step.index + 1, len(numbers) * self._steps
-                yield AutoencoderProgress(done, total, step, chunk.player.parts, chunk.members)
-            self._chunks.append(chunk)
+        """Train, chunk after chunk. Starting over starts from the beginning, or once from a restored state."""
+        self._chunks, self._restored = self._chunks if self._restored else [], False
+        total = len(self._numbers) * self._steps
+        for i in range(len(self._numbers)):
+            if i == len(self._chunks):
+                self._chunks.append(self._chunk(i))
+            chunk = self._chunks[i]
+            for step in chunk.train():
+                yield AutoencoderProgress(
+                    i * self._steps + step.index + 1, total, step, chunk.player.parts, chunk.members
+                )
+
+    @property
+    def done(self) -> int:
+        """Steps finished, over all chunks."""
+        return sum(chunk.done for chunk in self._chunks)
+
+    def definition(self) -> dict[str, Any]:
+        """What the run is, as plain JSON: two runs with the same definition give the same bits on one machine."""
+        beta = {str(member): weight for member, weight in self._beta.items() if weight != self._recipe.beta}
+        return {
+            "recipe": dataclasses.asdict(self._recipe),
+            "steps": self._steps,
+            "seed": self._seed,
+            "chunks": self._numbers,
+            "beta": beta,
+            "data": hashlib.sha256(np.ascontiguousarray(self._train).tobytes()).hexdigest(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands between two steps, for ``toygen.save_checkpoint``."""
+        return {
+            "definition": json.dumps(self.definition(), sort_keys=True),
+            "versions": versions(),
+            "chunks": [chunk.state() for chunk in self._chunks],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where another run of the same definition stood; the next iteration goes on from there.
+
+        Raises:
+            InputError: the state of a run that is defined otherwise.
+        """
+        theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(self.definition()))
+        if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
+            raise InputError(
+                f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "
+                "or start anew in another place."
+            )
+        self._chunks = [self._chunk(i) for i in range(len(state["chunks"]))]
+        for chunk, found in zip(self._chunks, state["chunks"], strict=True):
+            chunk.restore(found)
+        self._restored = True
+
+    def _chunk(self, i: int) -> AutoencoderChunk:
+        return AutoencoderChunk(
+            self._numbers[i], self._units, self._recipe, self._seed, self._beta, self._train, self._steps
+        )
 
     def result(self) -> AutoencoderEnsemble:
         """The trained ensemble.
@@ -217,16 +282,14 @@ class AutoencoderRun:
             InputError: the run has not been iterated to its end.
         """
         size = self._recipe.chunk
-        by_number = {chunk.number: i for i, chunk in enumerate(self._chunks)}
-        if any(member // size not in by_number for member in self._members):
+        by_number = {number: i for i, number in enumerate(self._numbers)}
+        if len(self._chunks) < len(self._numbers) or self._chunks[-1].done < self._steps:
             raise InputError("the run is not finished: iterate it to the end, or use fit_autoencoder.")
         places = [by_number[member // size] * size + member % size for member in self._members]
         encoders = stack([chunk.player.encoder for chunk in self._chunks]).pick(places)
         decoders = stack([chunk.player.decoder for chunk in self._chunks]).pick(places)
-        names = self._chunks[0].history.keys()
-        history = {
-            name: np.concatenate([chunk.history[name] for chunk in self._chunks], axis=1)[:, places] for name in names
-        }
+        kept = [chunk.history for chunk in self._chunks]
+        history = {name: np.concatenate([own[name] for own in kept], axis=1)[:, places] for name in kept[0]}
         finite = encoders.healthy() & decoders.healthy()
         for losses in history.values():
             finite &= np.isfinite(losses[-1:]).all(axis=0)
@@ -249,7 +312,7 @@ class AutoencoderRun:
             seed=self._seed,
         )
 
-    def _latents(self, chunk: _Chunk, slot: int) -> Distribution | None:
+    def _latents(self, chunk: AutoencoderChunk, slot: int) -> Distribution | None:
         """What the member's z is drawn from."""
         k = self._recipe.latent_dim
         if self._recipe.kind not in ("ae", "vq_vae"):
@@ -281,76 +344,6 @@ def fit_autoencoder(
     for _ in run:
         pass
     return run.result()
-
-
-class _Chunk:
-    """``recipe.chunk`` consecutive members in training."""
-
-    def __init__(self, number: int, units: Units, recipe: AutoencoderRecipe, seed: int, beta: dict[int, float]) -> None:
-        self.number, self._recipe = number, recipe
-        self.members = tuple(range(number * recipe.chunk, (number + 1) * recipe.chunk))
-        sequences = [np.random.SeedSequence(seed, spawn_key=(member,)).spawn(5) for member in self.members]
-        streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
-        self._data_rngs = streams[2]
-        weights = [beta.get(member, recipe.beta) for member in self.members]
-        self._likelihood: Likelihood | None = None
-        self.player = self._player(units, streams, weights)
-        self.history: dict[str, np.ndarray] = {}
-
-    @property
-    def noises(self) -> np.ndarray | None:
-        """S of each member, in the units of the data."""
-        return None if self._likelihood is None else self._likelihood.noises()
-
-    def train(self, data: np.ndarray, steps: int) -> Iterator[Step]:
-        """Play, and keep the history."""
-        turns = self.player.turns(self._recipe.optimizer)
-        batches = minibatches(data, size=self._recipe.batch, rng=self._data_rngs, members=len(self.members))
-        for step in train(turns, batches, steps):
-            for turn in turns:
-                for group in turn.optimizer.param_groups:
-                    group["lr"] = self._recipe.rate_at((step.index + 1) / steps)
-            for name, values in {**step.losses, **self.player.parts}.items():
-                if step.index == 0:
-                    self.history[name] = np.empty((steps, len(self.members)))
-                self.history[name][step.index] = values.numpy()
-            yield step
-        if steps == 0:
-            self.history = {turn.name: np.empty((0, len(self.members))) for turn in turns}
-
-    def _player(self, units: Units, streams: list[list[np.random.Generator]], beta: list[float]) -> Autoencoder:
-        recipe, dim, k = self._recipe, len(units.center), self._recipe.latent_dim
-        hidden = [[recipe.width] * depth for depth in recipe.depths]
-        before = Affine([-c / units.scale for c in units.center], [1 / units.scale] * dim)
-        after = Affine(units.center, [units.scale] * dim)
-        bayes = recipe.kind in BAYESIAN
-        outputs = 2 * k if bayes or recipe.kind == "vae_gan" else k
-        encoder = MLP([dim, *hidden[0], outputs], streams[0], before=before)
-        logits = bayes and recipe.likelihood == "bernoulli"
-        decoder = MLP([k, *hidden[1], dim], streams[1], after=None if logits else after)
-        rngs, scale = streams[3], units.scale
-        if bayes:
-            noise = None if logits else scale * (1.0 if recipe.noise is None else recipe.noise)
-            self._likelihood = Likelihood(len(self.members), noise, learned=recipe.noise is None)
-            return Vae(
-                encoder,
-                decoder,
-                self._likelihood,
-                rngs=rngs,
-                beta=beta,
-                free_bits=recipe.free_bits,
-                samples=recipe.samples,
-                importance=recipe.kind == "iwae",
-            )
-        if recipe.kind == "wae":
-            return Wae(encoder, decoder, rngs=rngs, weight=recipe.mmd_weight, scale=scale)
-        if recipe.kind == "vq_vae":
-            book = Codebook(recipe.codes, k, streams[4], decay=recipe.codebook_decay)
-            return VQVAE(encoder, decoder, book, commitment=recipe.commitment, scale=scale)
-        if recipe.kind == "vae_gan":
-            judge = MLP([dim, *[recipe.width] * max(1, recipe.depths[0]), 1], streams[4], before=before)
-            return VaeGan(encoder, decoder, judge, rngs=rngs, weight=recipe.likeness, scale=scale)
-        return Autoencoder(encoder, decoder, scale=scale)
 
 
 def _run(network: MLP, x: np.ndarray) -> np.ndarray:

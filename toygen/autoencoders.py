@@ -35,12 +35,12 @@ from divergences.errors import InputError
 from toygen.codebook import Codebook
 from toygen.elbo import as_weight, elbo, iwae_bound, log_bernoulli, log_gaussian, log_weights, reparametrize
 from toygen.networks import MLP
+from toygen.players import _Stream as Stream
 from toygen.train import Turn
 
 __all__ = ["Autoencoder", "Likelihood", "VQVAE", "Vae", "Wae", "imq_mmd"]
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-_AHEAD = 64
 # Widths of the kernel, in units of the squared distance between two draws of the prior.
 _WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -116,6 +116,14 @@ class Autoencoder:
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
         return [*self.encoder.parameters(), *self.decoder.parameters()]
+
+    def modules(self) -> list[nn.Module]:
+        """All that holds numbers the next step depends on."""
+        return [self.encoder, self.decoder]
+
+    def streams(self) -> list[Normals]:
+        """Where its random numbers come from."""
+        return []
 
     def error(self, x: Tensor, output: Tensor) -> Tensor:
         """Mean ‖x − output‖²/s², shape (K,)."""
@@ -193,6 +201,14 @@ class Vae(Autoencoder):
         """Encoder, decoder and, where it is learned, the noise."""
         return [*super().parameters(), *(p for p in self.likelihood.parameters() if p.requires_grad)]
 
+    def modules(self) -> list[nn.Module]:
+        """Encoder, decoder, likelihood."""
+        return [*super().modules(), self.likelihood]
+
+    def streams(self) -> list[Normals]:
+        """Of ε."""
+        return [self._noise]
+
 
 class Wae(Autoencoder):
     """The Wasserstein autoencoder with an MMD between codes and prior.
@@ -218,6 +234,10 @@ class Wae(Autoencoder):
         error = self.error(batch, self.decoder(codes))
         mmd = imq_mmd(codes, self._prior.take(batch.shape[1]))
         return self.keep(error + self.weight * mmd, error=error, mmd=mmd)
+
+    def streams(self) -> list[Normals]:
+        """Of the prior's draws."""
+        return [self._prior]
 
 
 class VQVAE(Autoencoder):
@@ -265,6 +285,10 @@ class VQVAE(Autoencoder):
         """Encoder, decoder and, without a ``decay``, the codebook."""
         return [*super().parameters(), *self.codebook.parameters()]
 
+    def modules(self) -> list[nn.Module]:
+        """Encoder, decoder, codebook."""
+        return [*super().modules(), self.codebook]
+
     def _follow(self) -> None:
         if self._last is not None:
             self.codebook.follow(*self._last)
@@ -294,23 +318,12 @@ def _off_diagonal(gram: Tensor) -> Tensor:
     return (gram.sum(dim=(1, 2)) - gram.diagonal(dim1=1, dim2=2).sum(dim=1)) / (n * (n - 1))
 
 
-class Normals:
-    """Standard normals (K, size, dim), each member's from its own generator, 64 batches drawn at once."""
+class Normals(Stream):
+    """Standard normals, (K, size, dim) at a time, each member's from its own generator."""
 
     def __init__(self, rngs: Sequence[np.random.Generator], network: MLP, dim: int) -> None:
         if not isinstance(rngs, Sequence) or not all(isinstance(rng, np.random.Generator) for rng in rngs):
             raise InputError("rngs must be a list of numpy.random.Generator, one per member.")
         if len(rngs) != network.members:
             raise InputError(f"rngs must hold one generator per member ({network.members}); it holds {len(rngs)}.")
-        self._rngs, self._dim, self._dtype = rngs, dim, network.dtype
-        self._block = torch.empty(0)
-        self._size, self._next = 0, 0
-
-    def take(self, size: int) -> Tensor:
-        """The next batch."""
-        if size != self._size or self._next == _AHEAD:
-            block = np.stack([rng.standard_normal((_AHEAD, size, self._dim)) for rng in self._rngs], axis=1)
-            self._block = torch.tensor(block, dtype=self._dtype)
-            self._size, self._next = size, 0
-        self._next += 1
-        return self._block[self._next - 1]
+        super().__init__(lambda rng, n: rng.standard_normal((n, dim)), rngs, network.dtype, torch.device("cpu"))

@@ -47,6 +47,7 @@ THEIS = "A note on the evaluation of generative models (Theis et al., 2016), htt
 
 _RATE = 0.01
 _PACKED, _TRACKED = 64, 16
+_RUNS = 150
 
 
 def four_modes() -> Mixture:
@@ -218,7 +219,7 @@ def lossy(n: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
 def _runs() -> list[ModeCoverage]:
     """VEEGAN's and PacGAN's protocol on the lossy sampler: 2500 samples, 150 runs."""
     rng = np.random.default_rng(89)
-    return [mode_coverage(generated=lossy(2500, rng), modes=ring()) for _ in range(150)]
+    return [mode_coverage(generated=lossy(2500, rng), modes=ring()) for _ in range(_RUNS)]
 
 
 def _scored(score: Callable[[ModeCoverage], float]) -> Estimate:

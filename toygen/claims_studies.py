@@ -26,8 +26,8 @@ from toygen.layers import Affine, EnsembleLinear, SpectralLinear
 from toygen.networks import MLP
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
+from toygen.pieces import Kinked, kinks
 from toygen.players import gan
-from toygen.probes import Kinked, kinks
 from toygen.recipes import Recipe
 from toygen.runs import fit_gan
 from toygen.sampler import Sampler

@@ -44,7 +44,9 @@ from torch import Tensor, nn
 
 from divergences.checks import as_count, as_number
 from divergences.errors import InputError
+from toygen.chunks import Chunk, MemberPlan
 from toygen.layers import Affine
+from toygen.negatives import NegativesChunk
 from toygen.networks import MLP
 from toygen.recipes import Recipe, Units
 from toygen.runs import GanEnsemble, GanRun, Progress
@@ -52,12 +54,14 @@ from toygen.runs import GanEnsemble, GanRun, Progress
 __all__ = ["SHARP", "CoinMLP", "CoinRecipe", "CoinRun", "Coins", "fit_sharp"]
 
 _MOST_COINS = 16
+_ON_BOTH = ("consensus", "instance_noise")
 
 if TYPE_CHECKING:
     _Count: TypeAlias = int
     _Number: TypeAlias = float
+    _Numbers: TypeAlias = tuple[float, float]
 else:
-    _Count = _Number = Any
+    _Count = _Number = _Numbers = Any
 
 
 class Coins(Affine):
@@ -142,12 +146,16 @@ class CoinRecipe(Recipe):
         spread: what the others are multiplied by.
         scatter: standard deviation of the patches' shifts at the start, for data of unit variance; 0 is no shifts.
         shift_gain: how many times faster the shifts learn than the network's weights.
+        negatives: share of ``toygen.negatives`` among what D is shown as generated; 0 is none.
+        reach: smallest and largest standard deviation of their noise, for data of unit variance.
     """
 
     coins: _Count = 8
     spread: _Number = 0.3
     scatter: _Number = 0.7
-    shift_gain: _Number = 1.0
+    shift_gain: _Number = 3.0
+    negatives: _Number = 0.125
+    reach: _Numbers = (0.05, 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,6 +165,16 @@ class CoinRecipe(Recipe):
         self._set("shift_gain", as_number(self.shift_gain, "shift_gain", above=0.0))
         if self.scatter < 0:
             raise InputError(f"scatter must be at least 0; it is {self.scatter}.")
+        self._set("negatives", as_number(self.negatives, "negatives"))
+        if not 0 <= self.negatives < 1:
+            raise InputError(f"negatives must lie in [0, 1); it is {self.negatives}.")
+        if self.negatives and self.penalty in _ON_BOTH:
+            raise InputError(f"negatives must be 0 with penalty {self.penalty!r}, which changes the turns of both.")
+        if not isinstance(self.reach, tuple | list) or len(self.reach) != 2:
+            raise InputError(f"reach must be two numbers; it is {self.reach!r}.")
+        self._set("reach", tuple(as_number(width, "reach", above=0.0) for width in self.reach))
+        if self.reach[0] > self.reach[1]:
+            raise InputError(f"reach must be a smallest and a largest width, in this order; it is {self.reach}.")
         if self.coins > _MOST_COINS:
             raise InputError(f"coins must be at most {_MOST_COINS}: there is a patch for every outcome of all of them.")
         if self.coins > self.latent_dim:
@@ -169,7 +187,7 @@ else:
     _CoinRecipe = Any
 
 # Chosen by the first look above. The plans of ``toygen.atlas`` hold it for 64 members on both targets, and an ablation.
-SHARP = CoinRecipe(width=64, depths=(3, 3), latent_dim=10, chunk=16)
+SHARP = CoinRecipe(width=64, depths=(3, 3), latent_dim=10)
 
 
 class CoinRun(GanRun):
@@ -189,6 +207,21 @@ class CoinRun(GanRun):
             raise InputError(f"recipe must be a CoinRecipe; it is {recipe!r}. A Recipe is trained by GanRun.")
         super().__init__(train, recipe=recipe, members=members, steps=steps, seed=seed)
         self._units: Units = _CoinUnits(*self._units)
+        self._share, self._reach = recipe.negatives, recipe.reach
+
+    def _chunk(self, plans: Sequence[MemberPlan]) -> Chunk:
+        if not self._share:
+            return super()._chunk(plans)
+        return NegativesChunk(
+            plans,
+            self._units,
+            self._recipe,
+            self._train,
+            self._steps,
+            self._device,
+            share=self._share,
+            reach=self._reach,
+        )
 
 
 def fit_sharp(

@@ -41,7 +41,7 @@ from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_count, as_generator
 from toygen.latent_model import LatentModel, Posterior
 
-__all__ = ["ElboGap", "elbo_gap", "importance_bound"]
+__all__ = ["ElboGap", "elbo_gap", "importance_bound", "importance_draws", "mean_of"]
 
 _LEVEL = 0.95
 _STEPS = 60
@@ -171,6 +171,24 @@ def importance_bound(
     Raises:
         InputError: shapes that do not fit, or a count below its least.
     """
+    draws = importance_draws(model, x, mean, variance, samples=samples, repeats=repeats, rng=rng)
+    means = draws.mean(axis=1)
+    half = float(ndtri((1 + _LEVEL) / 2)) * float(means.std(ddof=1)) / np.sqrt(len(draws))
+    m = as_count(samples, "samples")
+    return Estimate(float(means.mean()), half, level=_LEVEL, method=f"IWAE bound, m = {m}", n=draws.size * m)
+
+
+def importance_draws(
+    model: LatentModel,
+    x: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    *,
+    samples: Any,
+    repeats: Any,
+    rng: Any,
+) -> Float64[np.ndarray, "r n"]:
+    """Log (1/m) Σ w_i, point by point and draw by draw; the arguments are those of ``importance_bound``."""
     m, repeats = as_count(samples, "samples"), as_count(repeats, "repeats", minimum=2)
     points, center, sd = model.check_gaussians(x, mean, variance)
     generator = as_generator(rng)
@@ -181,9 +199,7 @@ def importance_bound(
         score = model.score_nodes(points[:, None], z)
         log_weight = score - 0.5 * (z**2).sum(axis=2) + 0.5 * (u**2).sum(axis=2) + np.log(sd).sum(axis=1)[:, None]
         draws[i] = logsumexp(log_weight, axis=1) - np.log(m)
-    means = draws.mean(axis=1)
-    half = float(ndtri((1 + _LEVEL) / 2)) * float(means.std(ddof=1)) / np.sqrt(repeats)
-    return Estimate(float(means.mean()), half, level=_LEVEL, method=f"IWAE bound, m = {m}", n=repeats * len(points) * m)
+    return draws
 
 
 def mean_of(values: Float64[np.ndarray, " n"], numerical: float) -> Estimate:

@@ -269,8 +269,8 @@ class LatentModel:
                     f"the decoder is too steep for its noise: resolving p(x) takes more than {_MOST_CELLS} cells over "
                     "the latents. Use a larger noise, or a smoother decoder."
                 )
-        columns = [np.concatenate(column) for column in zip(*done, strict=True)]
-        return _Mesh(*columns, np.log(columns[1] - columns[0]).sum(axis=1))
+        low, high, output, moved, log_prior, log_most = (np.concatenate(column) for column in zip(*done, strict=True))
+        return _Mesh(low, high, output, moved, log_prior, log_most, np.log(high - low).sum(axis=1))
 
     def _scan(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log p(x|z) at the centres of all cells, (n, c), and what it cannot exceed on them."""

@@ -2,15 +2,15 @@ r"""What is true of the members right now: the truth beside the losses, while th
 
 A GAN's losses do not say how good its generator is. Here the target is a known law and the generator may be sampled at
 will, so that one can look: which modes are reached, how far apart the two laws are, how much the discriminator could
-still gain. ``monitor`` is a plain function of one step; how often it is called is the caller's business:
+still gain. ``monitor`` is a plain function of one step; how often it is called is the caller's business. Three lines
+in a loop:
 
-    truth = Yardstick(ring(), n=500, rng=np.random.default_rng(0))
-    history = History()
-    run = GanRun(data, recipe=recipe, members=8, steps=20_000)
-    for progress in run:
-        if progress.step.index % 1000 == 999:
-            history.add(monitor(progress, truth, objective=recipe.objective, rng=np.random.default_rng(1)))
-    history.to_csv("truth.csv")
+    history, truth = History(), Yardstick(ring())
+    for progress in GanRun(data, members=8, steps=20_000):
+        if progress.done % 100 == 0:
+            history.add(monitor(progress, truth))
+
+and ``history.arrays()["transport"]`` has shape (looks, members); ``history.to_csv("truth.csv")`` writes all of it.
 
 It looks at the networks and changes nothing, and draws from its own ``rng``: a watched training is, bit by bit, the
 training that nobody watches. A ``Progress`` shows the *averaged* generators, those one gets in the end, beside the
@@ -124,22 +124,21 @@ def monitor(
     objective: Any = None,
     generator: MLP | None = None,
     discriminator: MLP | None = None,
-    densities: Any = 0,
-    rng: Any,
+    densities: Any = None,
+    rng: Any = None,
 ) -> Truth:
     """Look at all members at once, and compare them with the truth.
 
     Args:
         step: a ``Progress``, which carries the networks; or a ``Step``, with the networks handed over by name.
         target: a ``Yardstick``, made once; or a law, from which one is made on the spot (at the price of its null).
-        objective: what the discriminator's output means: an ``Objective``, or its name. Without it (and without a
-            ``recipe`` in the step) value, regret, critic and gradients are absent.
+        objective: what the discriminator's output means: an ``Objective``, or its name. None is that of the recipe in
+            the step; where there is none, value, regret, critic and gradients are absent.
         generator: in place of the one that the step carries.
         discriminator: likewise.
-        densities: for how many members, from the first on, the exact density of p_g is computed. Most of the price of
-            a look: on one core 0.3 s each on the line and 1 s in the plane for networks of width 32, while all the rest
-            is 2 ms a member on the line and 30 ms in the plane (n = 500).
-        rng: what is drawn here is drawn from it.
+        densities: for how many members, from the first on, the exact density of p_g is computed; None is for all on the
+            line, where it is cheap, and for none in the plane, where it is not (see the module).
+        rng: what is drawn here is drawn from it; None is a stream that the step and the members determine.
 
     Raises:
         InputError: no networks, networks of different members or dimensions, an unknown objective.
@@ -149,6 +148,9 @@ def monitor(
     generator, discriminator = _players(step, generator, discriminator, yardstick.target)
     known = _objective(step, objective)
     size, n = generator.members, yardstick.n // (2 * discriminator.pack) * 2 * discriminator.pack
+    inner, members = _whose(step, size)
+    if rng is None:
+        rng = np.random.default_rng([inner.index, *members])
     streams = as_generator(rng).spawn(size)
     latents = np.stack([stream.standard_normal((n, generator.sizes[0])) for stream in streams])
     x = np.stack([yardstick.target.sample(n, stream) for stream in streams])
@@ -160,10 +162,9 @@ def monitor(
     found["steepest"], found["slope"] = slopes_between(discriminator, x, y, mix)
     found |= _game(generator, discriminator, known, latents, x, y, absent)
     found |= _densities(generator, discriminator, known, yardstick.target, densities, streams, absent)
-    inner = step.step if isinstance(step, Progress) else step
     return Truth(
         step=int(inner.index),
-        members=tuple(getattr(step, "members", range(size))),
+        members=members,
         transport_null=yardstick.transport_null,
         modes_null=yardstick.modes_null,
         high_quality_null=yardstick.quality_null,
@@ -171,6 +172,11 @@ def monitor(
         seconds=time.perf_counter() - start,
         **found,
     )
+
+
+def _whose(step: Progress | Step, size: int) -> tuple[Step, tuple[int, ...]]:
+    """The round, and the indices of the members."""
+    return (step.step, step.members) if isinstance(step, Progress) else (step, tuple(range(size)))
 
 
 def _parts_of(target: Any) -> Parts | None:
@@ -275,8 +281,10 @@ def _densities(
 ) -> dict[str, Any]:
     """JSD, V(D*, G) and regret, where p_g has a density that can be had."""
     names = ("jsd", "best", "regret")
-    latent, dim, wanted = generator.sizes[0], generator.sizes[-1], as_count(densities, "densities", minimum=0)
-    reason = ""
+    latent, dim = generator.sizes[0], generator.sizes[-1]
+    if densities is None:
+        densities = generator.members if dim == 1 else 0
+    wanted, reason = as_count(densities, "densities", minimum=0), ""
     if wanted == 0:
         reason = "not asked for: densities=0"
     elif latent > 2:

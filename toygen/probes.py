@@ -13,27 +13,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.special import expit, log_expit, xlogy
+from scipy.special import log_expit
 from torch import Tensor
 
-from divergences import Gaussian, InputError, UnderResolved, jsd, pushforward, wasserstein
-from divergences.adversarial import CONVENTIONS, gan_regret
-from divergences.distributions import Knots
-from divergences.expectation import Quadrature
+from divergences import Gaussian, InputError, UnderResolved, pushforward, wasserstein
+from divergences.adversarial import CONVENTIONS
 from toygen.game import Game
-from toygen.networks import MLP, SLOPE, pack_points
+from toygen.networks import MLP, pack_points
 from toygen.objectives import Objective
 from toygen.penalties import none
+from toygen.pieces import coin_divergence, line_exact
 from toygen.sampler import Sampler
 from toygen.train import single_thread
 
 __all__ = [
-    "Kinked",
     "Known",
     "Readings",
     "clouds",
     "game_gradients",
-    "kinks",
     "known_law",
     "scores",
     "slopes_between",
@@ -41,8 +38,6 @@ __all__ = [
 ]
 
 _Z = 1.959964
-# On the line the densities are integrated to this; in the plane they are averaged over samples.
-_LINE = Quadrature(tol=1e-4, max_nodes=400_000)
 
 
 class Readings(NamedTuple):
@@ -193,8 +188,9 @@ def known_law(
 ) -> tuple[Known, dict[int, str]]:
     """JSD and regret by the exact density of p_g, for the members at the given places; NaN for the others.
 
-    On the line both are integrated; in the plane they are means over n samples of each law, at which both densities are
-    computed. Where a density cannot be resolved the reason is given instead.
+    On the line both are integrated piece by piece (``pieces``); in the plane they are means over n samples of each law,
+    at which both densities are computed (``pushforward``). Where a density cannot be resolved the reason is given
+    instead.
     """
     arrays = np.full((5, generator.members), np.nan)
     refused: dict[int, str] = {}
@@ -202,67 +198,15 @@ def known_law(
     twins = copy.deepcopy(discriminator).double().cpu()
     for k in places:
         try:
-            base = Kinked(kinks(generator.pick([k]))) if generator.sizes[0] == 1 else latent
-            law = pushforward(Sampler(generator, latent, member=k).push, base)
-            parts = (_by_quadrature if law.dim == 1 else _by_samples)(
-                target, law, _logit(twins.pick([k])), convention, rngs[k], n
-            )
+            if generator.sizes[0] == 1:
+                arrays[:, k] = line_exact(generator.pick([k]), discriminator.pick([k]), target, convention)
+                continue
+            law = pushforward(Sampler(generator, latent, member=k).push, latent)
+            parts = _by_samples(target, law, _logit(twins.pick([k])), convention, rngs[k], n)
             arrays[:, k] = [*parts, float(getattr(law, "singular_mass", 0.0))]
         except (InputError, UnderResolved) as error:
             refused[k] = str(error)
     return Known(Readings(*arrays[:2]), Readings(*arrays[2:4]), arrays[4]), refused
-
-
-class Kinked(Gaussian):
-    """N(0, 1) that knows where a generator on the line has its kinks: a density of G(z) jumps there.
-
-    Args:
-        places: the kinks.
-    """
-
-    def __init__(self, places: Float64[np.ndarray, " m"]) -> None:
-        super().__init__([0.0], [[1.0]])
-        self._places = places
-
-    def knots(self) -> Knots:
-        """Those of the normal law, and the kinks; scale 0: never to be thinned away."""
-        own = super().knots()
-        return Knots(
-            np.concatenate([own.position, self._places]), np.concatenate([own.scale, np.zeros(len(self._places))])
-        )
-
-
-def kinks(network: MLP, reach: float = 40.0) -> Float64[np.ndarray, " m"]:
-    """Where a network on the line, one member, changes its slope within ±reach: exact up to rounding.
-
-    Between two kinks of the layers before, every unit is linear, so that a change of sign has one place.
-    """
-    own = copy.deepcopy(network).double().cpu()
-    places = np.array([-reach, reach])
-    with torch.no_grad():
-        for depth in range(1, len(own.layers)):
-            h = torch.from_numpy(places)[None, :, None]
-            if own.before is not None:
-                h = own.before(h)
-            for i, layer in enumerate(own.layers[:depth]):
-                h = layer(h if i == 0 else torch.nn.functional.leaky_relu(h, SLOPE))
-            values = h[0].numpy()
-            left, right = values[:-1], values[1:]
-            piece, unit = np.nonzero(left * right < 0)
-            share = left[piece, unit] / (left[piece, unit] - right[piece, unit])
-            places = np.unique(np.concatenate([places, places[piece] + share * np.diff(places)[piece]]))
-    inner: np.ndarray = places[1:-1]
-    return inner
-
-
-def _by_quadrature(
-    p: Any, q: Any, logit: Callable[[Any], np.ndarray], convention: str | None, rng: np.random.Generator, n: int
-) -> tuple[float, float, float, float]:
-    apart = jsd(p, q, expect=_LINE)
-    if convention is None:
-        return apart.value, apart.error, np.nan, np.nan
-    regret = gan_regret(logit, p, q, convention=convention, expect=_LINE)
-    return apart.value, apart.error, regret.value, regret.error
 
 
 def _by_samples(
@@ -284,13 +228,6 @@ def _by_samples(
         *(rules.scale * coin_divergence(ratio, rules.sign * logit(x))[None] for x, ratio in sides)
     )
     return float(apart.value[0]), float(apart.error[0]), float(short.value[0]), float(short.error[0])
-
-
-def coin_divergence(best: Float64[np.ndarray, " n"], own: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """KL(Bernoulli(σ(best)) ‖ Bernoulli(σ(own))), from the logits."""
-    share = expit(best)
-    entropy = xlogy(share, share) + xlogy(expit(-best), expit(-best))
-    return entropy - share * log_expit(own) - expit(-best) * log_expit(-own)
 
 
 def _logit(discriminator: MLP) -> Callable[[Any], np.ndarray]:

@@ -65,6 +65,7 @@ class Progress(NamedTuple):
         members: indices of the members of the chunk in training.
         generator: their averaged generators, as they stand.
         discriminator: their discriminators, as they stand.
+        recipe: how they are trained.
     """
 
     done: int
@@ -73,6 +74,7 @@ class Progress(NamedTuple):
     members: tuple[int, ...]
     generator: MLP
     discriminator: MLP
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,8 @@ class GanRun:
             chunk = self._chunks[i]
             for step in chunk.train():
                 done = i * self._steps + step.index + 1
-                yield Progress(done, total, step, chunk.members, chunk.average.network, chunk.discriminator)
+                networks = chunk.average.network, chunk.discriminator
+                yield Progress(done, total, step, chunk.members, *networks, self._recipe)
 
     def result(self) -> GanEnsemble:
         """The trained ensemble.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from divergences import Gaussian, InputError, Uniform
+from divergences import Discrete, Gaussian, InputError, Uniform
 from divergences.checks import as_count, as_generator
 from divergences.distributions import Distribution
 from evaluation.files import write_atomically
@@ -31,7 +31,7 @@ from toygen.train import single_thread
 
 __all__ = ["Sampler"]
 
-_LAWS: dict[str, Callable[..., Distribution]] = {"Gaussian": Gaussian, "Uniform": Uniform}
+_LAWS: dict[str, Callable[..., Distribution]] = {"Discrete": Discrete, "Gaussian": Gaussian, "Uniform": Uniform}
 _FORMAT = "mintmark sampler 1"
 _BLOCK = 65_536
 _LARGEST_FILE = 1 << 30
@@ -108,7 +108,7 @@ class Sampler:
         """Write to an ``.npz`` file, whole or not at all.
 
         Raises:
-            InputError: a latent law other than a Gaussian or Uniform, or an ``about`` that JSON cannot hold.
+            InputError: a latent law other than a Discrete, Gaussian or Uniform, or an ``about`` that JSON cannot hold.
             OSError: the file cannot be written.
         """
         arrays: dict[str, np.ndarray] = {}
@@ -116,8 +116,12 @@ class Sampler:
             law, arrays["latent_0"], arrays["latent_1"] = "Gaussian", self.latent.mean, self.latent.cov
         elif isinstance(self.latent, Uniform):
             law, arrays["latent_0"], arrays["latent_1"] = "Uniform", self.latent.low, self.latent.high
+        elif isinstance(self.latent, Discrete):
+            law, arrays["latent_0"], arrays["latent_1"] = "Discrete", self.latent.points, self.latent.weights
         else:
-            raise InputError(f"only Gaussian and Uniform latents can be saved; this one is {self.latent!r}.")
+            raise InputError(
+                f"only Gaussian and Uniform latents, and Discrete ones, can be saved; it is {self.latent!r}."
+            )
         for name, tensor in self._network.state_dict().items():
             arrays[f"network.{name}"] = tensor.numpy()
         header = {"format": _FORMAT, "sizes": self._network.sizes, "latent": law, "about": self.about}

@@ -139,7 +139,7 @@ def _move(turn: Turn, batches: Iterator[Tensor]) -> Tensor:
 
 
 class Average(Generic[_Network]):
-    """An exponential moving average of a network's parameters, with a warm-up.
+    """An exponential moving average of a network's parameters, with a warm-up; buffers are as they were last.
 
     After round t (from 0) the average moves towards the parameters by 1 − d, d = min(decay, (1 + t)/(10 + t)): early on
     it forgets the random start quickly. A generator that circles around its equilibrium is nearer to it on average.
@@ -163,6 +163,7 @@ class Average(Generic[_Network]):
         self.network = copy.deepcopy(network)
         self.network.requires_grad_(requires_grad=False)
         self._pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
+        self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
         self.rounds = 0
 
     def update(self) -> None:
@@ -172,3 +173,5 @@ class Average(Generic[_Network]):
         with torch.no_grad():
             for average, parameter in self._pairs:
                 average.lerp_(parameter, 1 - decay)
+            for kept, buffer in self._buffers:
+                kept.copy_(buffer)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, softplus
 
 from divergences.checks import as_number
@@ -73,6 +73,14 @@ class VaeGan(Autoencoder):
             Turn("encoder", self.of_encoder, optimizer(list(self.encoder.parameters()))),
             Turn("decoder", self.of_decoder, optimizer(list(self.decoder.parameters()))),
         ]
+
+    def modules(self) -> list[nn.Module]:
+        """Encoder, decoder, discriminator."""
+        return [*super().modules(), self.discriminator]
+
+    def streams(self) -> list[Normals]:
+        """Of ε and z_p."""
+        return [self._noise]
 
     def of_discriminator(self, batch: Tensor) -> Tensor:
         """−L_gan, shape (K,)."""

@@ -294,6 +294,18 @@ def test_statistics_are_saved_and_compared_with(tmp_path, capsys):
     assert main([paths["a"], "--train", paths["train"], "--stats", stats, "--json", report, "--quiet"]) == 3
     findings = {finding["name"]: finding for finding in json.loads((tmp_path / "r.json").read_text())["findings"]}
     assert findings["distribution"]["estimate"]["raw"] == pytest.approx(0.0, abs=1e-12)
+    # Other packages' files do not say of how many samples they are.
+    with np.load(stats, allow_pickle=False) as saved:
+        np.savez(tmp_path / "foreign.npz", mu=saved["mu"], sigma=saved["sigma"])
+    foreign = [paths["a"], "--train", paths["train"], "--stats", str(tmp_path / "foreign.npz"), "--quiet"]
+    assert main(foreign) == 2
+    assert "--stats-n" in capsys.readouterr().err
+    assert main([*foreign, "--stats-n", "300", "--json", report]) == 3
+    again = {finding["name"]: finding for finding in json.loads((tmp_path / "r.json").read_text())["findings"]}
+    assert again["distribution"]["estimate"]["value"] == findings["distribution"]["estimate"]["value"]
+    assert main([*foreign, "--stats-n", "1"]) == 2
+    assert main([paths["a"], "--train", paths["train"], "--stats", stats, "--stats-n", "299"]) == 2
+    assert main([paths["a"], "--train", paths["train"], "--stats-n", "300"]) == 2
     # Statistics of other features are refused.
     assert main([paths["a"], "--train", paths["train"], "--stats", stats, "--features", "pca:2", "--quiet"]) == 2
     assert "standardize" in capsys.readouterr().err

@@ -166,7 +166,7 @@ def test_bad_weight_files(name, tmp_path):
 def test_other_places(tmp_path):
     with pytest.raises(InputError, match="no such weight file.*published at"):
         load_weights(tmp_path / "missing.pth")
-    with pytest.raises(InputError, match="is the folder"):
+    with pytest.raises(InputError, match="this is a folder; name the .pth"):
         load_weights(tmp_path)
 
 
@@ -208,6 +208,9 @@ def test_programs_need_trust(tmp_path):
 
     path.write_bytes(_scripted(torch.nn.Flatten()))
     with pytest.raises(InputError, match="2048 numbers"):
+        pooled(load_weights(path, trust=True), x)
+    path.write_bytes(_scripted(torch.nn.Linear(2, 3)))
+    with pytest.raises(InputError, match=r"fails on images of shape \(1, 3, 20, 20\): .*cannot be multiplied"):
         pooled(load_weights(path, trust=True), x)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/constants.pkl", b"")

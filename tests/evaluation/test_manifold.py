@@ -368,7 +368,7 @@ def test_intervals_of_vendi_at_length(d, n, other):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("other", [False, True])
-@pytest.mark.parametrize(("d", "n", "runs"), [(2, 200, 500), (16, 200, 500), (2, 1000, 100), (16, 1000, 100)])
+@pytest.mark.parametrize(("d", "n", "runs"), [(2, 200, 500), (16, 200, 500), (2, 1000, 200), (16, 1000, 200)])
 def test_intervals_of_all_manifold_scores_at_length(d, n, runs, other):
     rows = []
     for run in range(runs):
@@ -389,14 +389,14 @@ def test_intervals_of_all_manifold_scores_at_length(d, n, runs, other):
 @pytest.mark.parametrize("d", [2, 16])
 def test_intervals_of_the_prd_curve_at_length(d, other):
     rows = []
-    for run in range(100):
+    for run in range(200):
         real, fake = drawn(run, 200, d, other=other)
         scores = prd(generated=fake, reference=real, rng=np.random.default_rng(run))
         estimates = [scores.f8, scores.f_eighth, scores.null.f8, scores.null.f_eighth]
         rows.append([(e.value, *e.interval) for e in estimates])
-    # Conservative, as documented; 0.93 less two standard errors of 100 trials.
+    # Conservative, as documented; 0.93 less two standard errors of 200 trials.
     covered = held_by_intervals(rows)
-    assert (covered >= 0.93 - 0.05).all(), covered
+    assert (covered >= 0.93 - 0.036).all(), covered
 
 
 # --- planted defects -------------------------------------------------------------------------------------------------

@@ -339,6 +339,35 @@ def test_copy_share_interval_covers(share, spread):
     assert covered / 150 >= 0.9
 
 
+def test_copy_share_by_hand():
+    """300 of 10 000 samples visit train within the cut and 290 held-out data: 0.1 %, at most 0.6 %, not 3 %."""
+    trained = np.arange(590) % 2 == 0
+    trained[-10:] = True
+    scores = np.linspace(0, 0.1, 590)
+    elsewhere = np.full(9410, 0.5)
+    visits = Visits(
+        20_000,
+        20_000,
+        np.append(trained, True),
+        np.append(scores, 0.5),
+        np.concatenate([scores, elsewhere]),
+        np.concatenate([trained, elsewhere > 0]),
+        np.concatenate([np.arange(590), np.full(9410, 590)]),
+    )
+    share = visits.copy_share(0.1)
+    limits = [(stats.beta.ppf(0.025, k, 10_001 - k), stats.beta.ppf(0.975, k + 1, 10_000 - k)) for k in (300, 290)]
+    arms = [
+        math.hypot(0.03 - limits[0][0], limits[1][1] - 0.029),
+        math.hypot(limits[0][1] - 0.03, 0.029 - limits[1][0]),
+    ]
+    assert share.value == pytest.approx(0.001)
+    assert share.interval == pytest.approx((max(0.001 - arms[0], 0), 0.001 + arms[1]))
+    assert 0.005 < share.interval[1] < 0.006
+    # Many more visits of held-out data than of train: what remains is what is known when no copy is seen.
+    visits.trained[:] = visits.sample_trained[:590] = False
+    assert visits.copy_share(0.1).interval == pytest.approx((0, 1 - 0.025**1e-4), rel=1e-3)
+
+
 def test_false_discovery_rate_of_single_samples():
     """Of the samples named with q ≤ 0.1, a tenth at most is there by chance on average; copies are named."""
     rng = np.random.default_rng(13)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import struct
 import zipfile
 
@@ -175,6 +176,7 @@ def _expanded():
 
 BAD = {
     "noise": (lambda _: b"noise", "other than tensors"),
+    "pickle": (lambda trace: pickle.dumps(Evil(trace)), "other than tensors"),
     "evil": (lambda trace: torch_bytes({"samples": Evil(trace)}), "could run code"),
     "numpy": (lambda _: torch_bytes({"samples": POINTS.astype(object)}), "other than tensors|holds no tensors"),
     "model": (lambda _: torch_bytes(__import__("torch").nn.Linear(2, 2)), "could run code"),

@@ -113,6 +113,7 @@ def test_npz_key_can_be_named_and_labels_are_seen(tmp_path):
         "x,y\n1,2\n3,4\n5,6",
         "\ufeffx;y\n1;2\n3;4\n5;6\n",
         "1 2\n\n3 4\n5 6\n",
+        '"x","y"\n"1","2"\n"3","4"\n"5","6"\n',
         "x\ty\r\n1\t2\r\n3\t4\r\n5\t6\r\n",
     ],
 )
@@ -203,9 +204,17 @@ BAD_FILES = {
     "nan.npy": (npy_bytes(np.array([[0.0], [np.nan], [1.0]])), r"NaN in 1 of 3 rows \(first: row 1\)"),
     "inf.npy": (npy_bytes(np.array([[0.0], [np.inf], [1.0]])), "infinite values in 1 of 3 rows"),
     "first.npy": (npy_bytes(np.zeros((4, 3, 8, 8))), "numpy.moveaxis"),
-    "ragged.csv": (b"1,2\n3\n", "same number of numbers"),
-    "word.csv": (b"1,2\n3,x\n", "same number of numbers"),
-    "mixed.csv": (b"1,two\n3,4\n", "mixes numbers and text"),
+    "ragged.csv": (b"1,2\n\n3\n", "line 3 holds 1 numbers and line 1 holds 2"),
+    "word.csv": (b"a,b\n1,2\n3,x\n", r"line 3, column 2 is no number \('x'\)"),
+    "mixed.csv": (b"1,two\n3,4\n", r"line 1, column 2 is no number \('two'\)"),
+    "missing.csv": (b"1,2\n,4\n", "line 2, column 1 is empty"),
+    "trailing.csv": (b"1,2,\n3,4,\n", "line 1, column 3 is empty"),
+    "twice.csv": (b"a,b\nkg,cm\n1,2\n", "line 2, column 1 is no number"),
+    "commas.csv": (b"a;b\n1,5;2,5\n", "write decimal points, not commas"),
+    "index.csv": (b",a,b\n0,1.5,2.5\n1,2.5,3.5\n", "the first column has no name.*index=False"),
+    "columns.csv": (b"0,1,2\n0.5,1.5,2.5\n1.5,2.5,3.5\n", "the first row counts the columns.*header=False"),
+    "long.csv": (b'"' + b"x" * 200_000 + b'",2\n1,2\n', "same number of numbers"),
+    "alpha.npy": (npy_bytes(np.zeros((4, 8, 8, 4))), "alpha channel"),
     "header.csv": (b"x,y\n", "no rows"),
     "binary.csv": (b"\xff\xfe\x00\x01", "not UTF-8"),
     "nan.csv": (b"1,2\nnan,4\n", "NaN in 1 of 2 rows"),
@@ -252,6 +261,13 @@ def test_an_archive_that_would_explode_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_BYTES", 2**22)
     with pytest.raises(InputError, match="GiB in memory"):
         load_samples(tmp_path / "bomb.npz")
+    monkeypatch.setattr(readers, "MAX_BYTES", 2**33)
+    assert load_samples(tmp_path / "bomb.npz").array.shape == (500_000, 2)
+    monkeypatch.setattr(readers, "HARMLESS", 2**22)
+    with pytest.raises(InputError, match=r"become 8 MiB in memory, over 200 times"):
+        load_samples(tmp_path / "bomb.npz")
+    np.savez_compressed(tmp_path / "dense.npz", samples=np.random.default_rng(0).random((500_000, 2)))
+    assert load_samples(tmp_path / "dense.npz").array.shape == (500_000, 2)
 
 
 def test_an_image_that_would_explode_is_not_decoded(tmp_path):
@@ -352,6 +368,8 @@ def test_labels(tmp_path):
     np.savez(tmp_path / "l.npz", samples=POINTS, labels=np.array([3.0, 4.0]))
     (tmp_path / "l.csv").write_text("label\n5\n6\n")
     (tmp_path / "l.txt").write_text("cat\ndog\n")
+    (tmp_path / "q.csv").write_text('class\n"Paris, TX"\n"a; b"\nRome\n')
+    assert load_labels(tmp_path / "q.csv").tolist() == ["Paris, TX", "a; b", "Rome"]
     assert load_labels(tmp_path / "l.npy").tolist() == [1, 2]
     assert load_labels(tmp_path / "l.npz").tolist() == [3, 4]
     assert load_labels(tmp_path / "l.csv").tolist() == [5, 6]
@@ -366,6 +384,8 @@ def test_labels(tmp_path):
         ("l.npy", npy_bytes(np.array([0.5, 1.0])), "fractions"),
         ("l.npy", npy_bytes(np.array([1j])), "complex128"),
         ("l.csv", b"label\n", "one per sample"),
+        ("l.csv", b"index,label\n0,cat\n1,dog\n", "'index,label' holds several cells"),
+        ("l.csv", b"0;cat\n1;dog\n", "'0;cat' holds several cells"),
         ("l.csv", b"", "is empty"),
         ("l.doc", b"1\n", "labels are read from"),
         ("l.npz", zipped(a=npy_bytes(np.arange(3)), b=npy_bytes(np.arange(3))), "several arrays"),

@@ -102,7 +102,7 @@ def test_bits():
 def linear_vae(steps=600, **changes):
     # Linear networks: probabilistic PCA. 2-D data, one latent.
     recipe = AutoencoderRecipe(
-        latent_dim=1, depths=(0, 0), batch=100, learning_rate=0.03, samples=4, chunk=4, **changes
+        latent_dim=1, depths=(0, 0), batch=100, learning_rate=0.03, first_noise=1.0, samples=4, chunk=4, **changes
     )
     return fit_autoencoder(DATA, recipe=recipe, members=2, steps=steps, seed=1)
 

@@ -210,13 +210,25 @@ def test_help_shows_examples_that_are_valid(capsys):
         main(["--help"])
     assert left.value.code == 0
     told = capsys.readouterr().out
-    examples = re.findall(r"^  python -m toygen (?!atlas)(.+)$", told, flags=re.MULTILINE)
+    examples = re.findall(r"^  python -m toygen (?!atlas|--claims)(.+)$", told, flags=re.MULTILINE)
     assert len(examples) >= 4
     for example in examples:
         options = _parser().parse_args(example.split())
         assert options.out.parts[0] == "runs"
     for option in ("--resume", "--device", "--gif", "--chunk", "--checkpoint"):
         assert option in told
+
+
+def test_the_table_of_claims_is_loaded_when_asked_for(monkeypatch, capsys):
+    import toygen.claims
+
+    asked = []
+    monkeypatch.setattr(toygen.claims, "claims_command", lambda words: asked.append(words) or 7)
+    assert main(["--claims", "a", "--json"]) == 7
+    assert asked == [["a", "--json"]]
+    code = "import sys, toygen.__main__; print('toygen.claims' in sys.modules, 'toygen.atlas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("target", ["checkerboard", "two_moons", "parallel_lines", "scipy:gamma:2.0"])

@@ -13,7 +13,7 @@ from toygen import claims_critics, claims_discriminators, claims_ensembles, clai
 from toygen.claims import CLAIMS, claims_command
 from toygen.claims_studies import Stage, at_least, at_most, ensemble_mean, shift_generator
 
-CHEAP = ("memorizer-sits-on-train", "memorizer-misses-the-law", "protocol-high-quality")
+CHEAP = ("memorizer-sits-on-train", "memorizer-misses-the-law")
 
 
 def claim(name: str) -> Claim:
@@ -28,7 +28,7 @@ def small(monkeypatch):
     )  # fmt: skip
     for function in cached:
         function.cache_clear()
-    monkeypatch.setattr(claims_discriminators, "_STEPS", 150)
+    monkeypatch.setattr(claims_discriminators, "_STEPS", 60)
     monkeypatch.setattr(claims_discriminators, "_DRAWS", 20_000)
     monkeypatch.setattr(claims_studies, "network_stage", lambda: claims_studies.gaussian_stage(1.0))
     monkeypatch.setattr(claims_discriminators, "network_stage", lambda: claims_studies.gaussian_stage(1.0))
@@ -83,6 +83,9 @@ def test_an_untrained_discriminator_is_not_near_d_star(small, monkeypatch):
 
 
 def test_a_broken_sampler_breaks_the_protocol(monkeypatch):
+    monkeypatch.setattr(claims_ensembles, "_RUNS", 20)
+    claims_ensembles._runs.cache_clear()
+    assert claim("protocol-high-quality").check().agrees
     claims_ensembles._runs.cache_clear()
     honest = claims_ensembles.lossy
     monkeypatch.setattr(claims_ensembles, "lossy", lambda n, rng: honest(n, rng) * 1.01)
