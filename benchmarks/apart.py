@@ -33,8 +33,10 @@ def serve(rows: Mapping[str, Callable[..., Call]], argv: list[str]) -> bool:
     with contextlib.redirect_stdout(sys.stderr):
         try:
             call = rows[argv[2]](*argv[3:])
+        except ModuleNotFoundError as error:
+            found: dict[str, Any] = {"skipped": f"not installed ({error})"}
         except (ImportError, RuntimeError) as error:
-            found: dict[str, Any] = {"skipped": str(error).splitlines()[0]}
+            found = {"skipped": str(error).splitlines()[0]}
         else:
             found = _measured(call)
     print(json.dumps(found))
@@ -89,7 +91,7 @@ LEGEND = (
 def show(what: str, found: Mapping[str, Any], ours: Mapping[str, Any] | None = None, gap: str | None = None) -> None:
     """One row, beside ours if given."""
     if "skipped" in found:
-        print(f"  {what:<46} skipped: {found['skipped']}", flush=True)
+        print(f"  {what:<46} {found['skipped']}", flush=True)
         return
     text = f"  {what:<46} {found['value']:<20.14g} {found['seconds']:8.2f} s {found['extra']:7.0f} MiB"
     if ours is not None:

@@ -43,11 +43,12 @@ def claims_main(argv: Sequence[str], *, prog: str, description: str, claims: Cal
     rows = []
     failed = 0
     for claim in chosen:
+        began = time.perf_counter()
         result = claim.check()
         failed += not result.agrees
         rows.append(_row(claim, result))
         if not arguments.json:
-            _say(_text(claim, result))
+            _say(_text(claim, result, time.perf_counter() - began))
     if arguments.json:
         _say(json.dumps({"claims": rows, "failed": failed}, indent=2, ensure_ascii=False))
     else:
@@ -69,7 +70,7 @@ def _row(claim: Claim, result: Result) -> dict[str, Any]:
     }
 
 
-def _text(claim: Claim, result: Result) -> str:
+def _text(claim: Claim, result: Result, seconds: float) -> str:
     lines = [f"{'ok  ' if result.agrees else 'FAIL'} {claim.name}:  {claim.statement}"]
     for side, estimate in (("left ", result.left), ("right", result.right)):
         number = f"{estimate.value:.15g}" if abs(estimate.value) < float("inf") else str(estimate)
@@ -78,7 +79,8 @@ def _text(claim: Claim, result: Result) -> str:
         compared = f"difference {result.difference:.1e}, tolerance {result.tolerance:.1e}"
     else:
         compared = f"left − right = {result.difference:.1e} ≤ 0, tolerance {result.tolerance:.1e}"
-    whole = f"{compared}. {claim.reference}"
+    took = f" ({seconds:.1f} s)" if seconds >= 0.05 else ""
+    whole = f"{compared}. {claim.reference}{took}"
     lines.append(textwrap.fill(whole, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT))
     return "\n".join(lines)
 

@@ -29,6 +29,7 @@ from evaluation.sample_scores import SampleScores, rarity, realism
 from evaluation.samples import Samples, load_labels, load_modes, load_samples
 from evaluation.sources import compare_sources
 from evaluation.stacked import StackedModes, stack_images, stacked_modes
+from evaluation.stacked_question import StackedDigits
 from evaluation.support import SupportSize, support_size, vendi_ratio
 from evaluation.sweep import Counts, Rule, Sweep, sweep
 from evaluation.two_sample import TwoSample, two_sample
@@ -71,6 +72,7 @@ __all__ = [
     "Rule",
     "SampleScores",
     "Samples",
+    "StackedDigits",
     "StackedModes",
     "SupportSize",
     "Suspect",

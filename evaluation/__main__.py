@@ -125,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--test", metavar="FILE", help="held-out data; without them memorization is inconclusive")
     parser.add_argument("--train-labels", metavar="FILE", help="one label per training sample: asks for lost classes")
     parser.add_argument("--modes", metavar="FILE", help=".npz with means, covariances, weights: asks for lost modes")
+    parser.add_argument(
+        "--stacked", nargs=2, metavar=("DIGITS", "LABELS"), help="single images, three of which make one: 1000 modes"
+    )
     add_feature_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - prints it instead of the text")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
@@ -163,6 +166,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
             arguments.test,
             arguments.train_labels,
             arguments.modes,
+            *(arguments.stacked or ()),
             arguments.stats,
         ],
     )
@@ -171,7 +175,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
 
     from evaluation.audit import AuditSettings, audit
     from evaluation.moments import Moments
-    from evaluation.samples import is_sampler, load_modes, load_samples
+    from evaluation.samples import is_sampler, load_samples
 
     if arguments.stats_n is not None and arguments.stats is None:
         raise Misuse("--stats-n says of how many samples the statistics in --stats are; there are none.")
@@ -185,7 +189,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
         generated=load_samples(arguments.generated, n=n, rng=rng),
         train=train,
         test=test,
-        modes=None if arguments.modes is None else load_modes(arguments.modes),
+        modes=_modes(arguments),
         labels=labels,
         features=features_of(arguments, train.kind, labels),
         settings=AuditSettings(
@@ -196,6 +200,19 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
         ),
         rng=rng,
     )
+
+
+def _modes(arguments: argparse.Namespace) -> object:
+    """The modes asked about: a mixture, stacked digits, or none."""
+    from evaluation.samples import load_labels, load_modes, load_samples
+    from evaluation.stacked_question import StackedDigits
+
+    if arguments.stacked is None:
+        return None if arguments.modes is None else load_modes(arguments.modes)
+    if arguments.modes is not None:
+        raise Misuse("--modes and --stacked both name modes; give one of them.")
+    digits, labels = arguments.stacked
+    return StackedDigits(load_samples(digits).array, load_labels(labels))
 
 
 def _deliver(report: AuditReport, arguments: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
 r"""The audit: everything that can be asked of a generator's samples, under one stated error rate.
 
 What is asked depends on what is given. Always: *distribution* and *memorization*. With ``test``: *two-sample*. With
-``modes``: *mode loss*, *fidelity* and *partial collapse*. With ``labels`` of the training data: *class loss* and
-*partial collapse*. With neither, and 200 samples: *mode loss* by regions of the data. A question that was not asked is
-not a finding.
+``modes``: *mode loss*, *fidelity* and *partial collapse* (of stacked digits: *mode loss*). With ``labels`` of the
+training data: *class loss* and *partial collapse*. With neither, and 200 samples: *mode loss* by regions of the data. A
+question that was not asked is not a finding.
 
 **Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` and
 ``evaluation.more_questions`` state the hypotheses and their margins), the chance that this audit flags anything is at
@@ -47,6 +47,7 @@ from evaluation.rows import versions
 from evaluation.samples import Samples, as_samples
 from evaluation.scores import Score, fid_scores, published_scores, shared_sweep
 from evaluation.sets import check_together, chosen_features, embedded, taken
+from evaluation.stacked_question import StackedDigits, stacked_loss
 from evaluation.verdict import Verdict, worst
 from evaluation.views import Views, named_views
 
@@ -94,7 +95,7 @@ class Material:
         generated: the samples.
         train: the training data.
         test: the held-out data, or None.
-        modes: the known modes, or None.
+        modes: the known modes, as a ``Mixture`` or ``StackedDigits``, or None.
         labels: of train, or None.
     """
 
@@ -192,7 +193,8 @@ def audit(
             sampler ``(n, rng) -> array``, from which as many are drawn as there are held-out (else training) samples.
         train: what it was trained on, of the same kind and shape.
         test: held-out data: drawn like train, never trained on. Without them memorization is inconclusive.
-        modes: a ``Mixture`` of Gaussians that points should cover; asks for mode loss and fidelity.
+        modes: a ``Mixture`` of Gaussians that points should cover; asks for mode loss, fidelity and partial collapse.
+            Or ``StackedDigits``, of which three are the channels of each image; asks for mode loss.
         labels: of train, shape (len(train),); asks for class loss.
         features: what ``evaluation.features`` takes, or None: pixels for images, standardize for points. Fitted on
             train alone. Modes are always compared in the coordinates given.
@@ -220,7 +222,9 @@ def audit(
     overlap = overlap_of(*sets)
     views = None if settings.views is None else _checked_views(settings.views, material.train)
     names = None if labels is None else _checked_labels(labels, material.train)
-    law = None if modes is None else _checked_modes(modes, material.generated)
+    stack = modes if isinstance(modes, StackedDigits) else None
+    law = None if modes is None or stack is not None else _checked_modes(modes, material.generated)
+    known = law is not None or stack is not None or names is not None
     steps.next("features")
     chosen = chosen_features(features, material.train, names)
     embed = chosen.fit(material.train.array)
@@ -232,7 +236,7 @@ def audit(
 
     own = _MEMORIZATION_SHARE * settings.alpha
     # What Holm's procedure grants each hypothesis at least: detection tables are made for this level.
-    asked = 3 * (law is not None) + 2 * (names is not None) + (law is None and names is None)
+    asked = 3 * (law is not None) + (stack is not None) + 2 * (names is not None) + (not known)
     least = (settings.alpha - own) / (asked + 1 + (held_out is not None))
     cases = []
     if law is not None:
@@ -251,7 +255,10 @@ def audit(
             questions.class_loss(found, level=least),
             more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
         ]
-    if law is None and names is None:
+    if stack is not None:
+        steps.next("stacked modes")
+        cases.append(stacked_loss(generated=material.generated.array, digits=stack, rng=rng, level=least))
+    if not known:
         steps.next("regions")
         regions = more_questions.lost_regions(generated=fakes, train=reals, test=held_out, rng=rng, level=least)
         cases += [] if regions is None else [regions]
@@ -290,7 +297,7 @@ def audit(
         "reference": None if settings.reference is None else f"statistics of {settings.reference.n} samples",
         "views": settings.views,
     }
-    pictured = Material(material.generated, material.train, material.test, law, names)
+    pictured = Material(material.generated, material.train, material.test, stack or law, names)
     distance = next(finding for finding in findings if finding.name == "distribution")
 
     def measured() -> tuple[Score, ...]:

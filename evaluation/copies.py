@@ -157,7 +157,7 @@ def copy_tests(
         here.distances[:, 0] > spacing[here.indices[:, 0]], apart.distances[:, 0] > spacing[apart.indices[:, 0]]
     )
     exact = _exact(here, apart, nearest(points, held_out, 1), (len(known), len(held_out)))
-    copying = data_copying(generated=points, train=known, test=held_out, cells=_CELLS, rng=rng)
+    copying = _copying(points, known, held_out, rng)
     p_value = min(1.0, 2 * min(share.p_value, exact.p_value))
     repeats = support_size(generated=points, reference=held_out, tolerance=0.0)
     flagged = p_value < alpha
@@ -166,6 +166,14 @@ def copy_tests(
         f"{share.null.value:.1%} are expected; {exact.score.value:.2%} equal a training point"
     )
     return CopyTests(Verdict.FLAGGED if flagged else Verdict.CLEAR, share, authenticity, copying, exact, repeats, note)
+
+
+def _copying(points: np.ndarray, known: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) -> DataCopying:
+    try:
+        return data_copying(generated=points, train=known, test=held_out, cells=_CELLS, rng=rng)
+    except InputError:
+        # No cell holds enough of all three: everything is one cell.
+        return data_copying(generated=points, train=known, test=held_out, cells=1, rng=rng)
 
 
 def data_copying(

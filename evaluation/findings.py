@@ -20,7 +20,7 @@ from divergences.estimate import Estimate
 from evaluation.detection import POWER, DetectionRow
 from evaluation.verdict import Verdict
 
-__all__ = ["Case", "Finding", "decide", "detection_record", "listed", "number", "printable", "short"]
+__all__ = ["Case", "Finding", "beside", "decide", "detection_record", "listed", "number", "printable", "short"]
 
 _LISTED = 12
 # Below this a share is rounding.
@@ -110,6 +110,17 @@ def number(value: Estimate | float | None) -> str:
     if value.error == 0:
         return short(value.value)
     return f"{short(value.value)} ± {value.error:.2g}"
+
+
+def beside(null: Estimate | float | None, estimate: Estimate) -> str:
+    """A null for people: a bare number to the place that the estimate beside it is shown to.
+
+    >>> beside(3.2e-5, Estimate(-1.25, 1.1, level=0.95)), beside(0.9, Estimate(0.88, 0.1, level=0.95))
+    ('0', '0.9')
+    """
+    if null is None or isinstance(null, Estimate) or not math.isfinite(estimate.value):
+        return number(null)
+    return short(_rounded(float(null), *estimate.interval)[0])
 
 
 def _rounded(*values: float) -> tuple[float, ...]:

@@ -16,7 +16,9 @@ from jaxtyping import Float64, Int64
 from evaluation.audit import AuditReport
 from evaluation.charts import distance_histogram, mode_chart, suspects_scatter
 from evaluation.findings import Finding, printable
+from evaluation.more_questions import ANY_DIFFERENCE
 from evaluation.pictures import contact_sheet, evenly, nearest_pairs, sample_grid, to_data_uri
+from evaluation.stacked_question import StackedDigits
 from evaluation.verdict import Verdict
 
 __all__ = ["Picture", "illustrate", "overview"]
@@ -60,7 +62,12 @@ def overview(report: AuditReport) -> list[Picture]:
 
 def illustrate(report: AuditReport, finding: Finding) -> list[Picture]:
     """The pictures that belong to one finding."""
-    drawers = {"mode loss": _of_modes, "class loss": _of_classes, "memorization": _of_copies}
+    drawers = {
+        "mode loss": _of_modes,
+        "class loss": _of_classes,
+        "two-sample": _of_recognised,
+        "memorization": _of_copies,
+    }
     drawer = drawers.get(finding.name)
     return [] if drawer is None else list(drawer(report, finding))
 
@@ -69,8 +76,25 @@ def _of_modes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
     if "regions" in finding.evidence:
         yield from _of_regions(report, finding)
         return
+    if "stacked" in finding.evidence:
+        yield from _of_stacks(report, finding)
+        return
     records = finding.evidence["per_mode"]
     yield _shares(records, ("missing", "starved"), "mode")
+
+
+def _of_stacks(report: AuditReport, finding: Finding) -> Iterator[Picture]:
+    digits, missing = report.material.modes, finding.evidence["missing_classes"]
+    if not missing or not isinstance(digits, StackedDigits):
+        return
+    chosen = [missing[int(index)] for index in evenly(len(missing), 2 * _COLUMNS)]
+    images = np.stack([digits.example(tuple(classes)) for classes in chosen]).astype(report.material.train.array.dtype)
+    captions = ["".join(printable(name) for name in classes) for classes in chosen]
+    yield Picture(
+        "what is missing: real digits, stacked to modes that were lost",
+        "a grid of stacked digits of the missing modes",
+        to_data_uri(sample_grid(images, _COLUMNS, captions=captions), "png"),
+    )
 
 
 def _of_regions(report: AuditReport, finding: Finding) -> Iterator[Picture]:
@@ -99,6 +123,16 @@ def _of_classes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
         )
         caption = f"what is missing: training samples of class {', '.join(missing)}"
         yield Picture(caption, "a grid of training images of the missing classes", to_data_uri(grid, "png"))
+
+
+def _of_recognised(report: AuditReport, finding: Finding) -> Iterator[Picture]:
+    material, rows = report.material, finding.evidence.get("easiest", [])
+    if not rows or material.generated.kind != "images" or finding.evidence["exact_p_value"] >= ANY_DIFFERENCE:
+        return
+    captions = [f"#{row}" for row in rows]
+    grid = sample_grid(material.generated.array[rows], _COLUMNS, captions=captions)
+    caption = "the generated samples that the classifier recognises most easily: what gives them away?"
+    yield Picture(caption, "a row of generated images that a classifier recognises", to_data_uri(grid, "png"))
 
 
 def _shares(records: list[dict[str, Any]], lost: tuple[str, ...], kind: str) -> Picture:

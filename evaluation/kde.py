@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,12 @@ class KDE:
         query = as_query(x, self.dim)
         value = np.full(len(query), -np.inf)
         finite = np.flatnonzero(np.isfinite(query).all(axis=1))
+        if self.kernel == "epanechnikov" and self.dim <= _TREE_DIM:
+            value[finite] = _compact_log_density(query[finite], self._tree, self.weights, self.bandwidth)
+            return value
         rows = max(1, _BLOCK // len(self.points))
-        tree = self._tree if self.kernel == "epanechnikov" and self.dim <= _TREE_DIM else None
         for start in range(0, len(finite), rows):
             here = finite[start : start + rows]
-            if tree is not None:
-                value[here] = _compact_log_density(query[here], tree, self.weights, self.bandwidth)
-                continue
             squared = _squared_distances(query[here], self.points)
             terms = _log_kernel(squared, self.bandwidth, self.kernel, self.dim) + np.log(self.weights)
             value[here] = _log_sum(terms)
@@ -241,13 +241,15 @@ def _compact_log_density(
     """
     from scipy.spatial import cKDTree
 
-    pairs = cKDTree(x).sparse_distance_matrix(tree, h, output_type="ndarray")
-    own, weight = pairs["i"], weights[pairs["j"]]
-    total = np.bincount(own, weight * np.maximum(1 - (pairs["v"] / h) ** 2, 0.0), minlength=len(x))
-    dim = x.shape[1]
-    scale = float(_log_kernel(np.zeros(1), h, "epanechnikov", dim)[0])
+    total, equal = np.zeros(len(x)), np.zeros(len(x))
+    for here in _reaching(x, tree, h):
+        pairs = cKDTree(x[here]).sparse_distance_matrix(tree, h, output_type="ndarray")
+        own, weight, count = pairs["i"], weights[pairs["j"]], here.stop - here.start
+        total[here] = np.bincount(own, weight * np.maximum(1 - (pairs["v"] / h) ** 2, 0.0), minlength=count)
+        if others:
+            equal[here] = np.bincount(own, weight * (pairs["v"] == 0), minlength=count)
+    scale = float(_log_kernel(np.zeros(1), h, "epanechnikov", x.shape[1])[0])
     if others:
-        equal = np.bincount(own, weight * (pairs["v"] == 0), minlength=len(x))
         total, rest = total - equal, 1 - equal
         # What cancels to less than this was nothing but rounding.
         total = np.where(total > 1e-12 * equal, total, 0.0)
@@ -255,6 +257,18 @@ def _compact_log_density(
             return np.where(rest > 0, np.log(total) - np.log(rest), -np.inf) + scale
     with np.errstate(divide="ignore"):
         return np.log(total) + scale
+
+
+def _reaching(x: np.ndarray, tree: Any, h: float) -> Iterator[slice]:
+    """Runs of rows that have ``_BLOCK`` pairs with points within h of them, or a single row."""
+    if len(x) == 0:
+        return
+    before = np.cumsum(tree.query_ball_point(x, h, return_length=True))
+    start = done = 0
+    while start < len(x):
+        stop = max(int(np.searchsorted(before, done + _BLOCK, side="right")), start + 1)
+        yield slice(start, stop)
+        start, done = stop, int(before[stop - 1])
 
 
 def _log_sum(terms: np.ndarray) -> Float64[np.ndarray, " n"]:
@@ -310,19 +324,15 @@ def _cross_validated(points: np.ndarray, weights: np.ndarray, kernel: str, start
 
 
 def _leave_one_out(points: np.ndarray, weights: np.ndarray, kernel: str, h: float) -> float:
-    total = 0.0
-    log_weights = np.log(weights)
-    tree = None
     if kernel == "epanechnikov" and points.shape[1] <= _TREE_DIM:
         from scipy.spatial import cKDTree
 
-        tree = cKDTree(points)
+        return float(weights @ _compact_log_density(points, cKDTree(points), weights, h, others=True))
+    total = 0.0
+    log_weights = np.log(weights)
     rows = max(1, _BLOCK // len(points))
     for start in range(0, len(points), rows):
         here = slice(start, start + rows)
-        if tree is not None:
-            total += float(weights[here] @ _compact_log_density(points[here], tree, weights, h, others=True))
-            continue
         squared = _squared_distances(points[here], points)
         same = squared == 0
         terms = np.where(same, -np.inf, _log_kernel(squared, h, kernel, points.shape[1]) + log_weights)

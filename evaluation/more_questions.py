@@ -41,7 +41,15 @@ from evaluation.two_sample import two_sample
 from evaluation.unknown_modes import BinRecord, UnknownModes, unknown_modes
 from evaluation.verdict import Verdict
 
-__all__ = ["SPREAD_MARGIN", "TOLD_MARGIN", "class_collapse", "lost_regions", "mode_collapse", "told_apart"]
+__all__ = [
+    "ANY_DIFFERENCE",
+    "SPREAD_MARGIN",
+    "TOLD_MARGIN",
+    "class_collapse",
+    "lost_regions",
+    "mode_collapse",
+    "told_apart",
+]
 
 SPREAD_MARGIN = 0.5
 TOLD_MARGIN = 0.9
@@ -51,12 +59,13 @@ _PERMUTATIONS = 199
 _FEWEST_TO_BIN = 200
 _TABLE_SEED = 20_050_712
 # Level of the exact test of any difference, and the half-width above which a score says nothing.
-_ANY = 0.05
+ANY_DIFFERENCE = 0.05
 _ROUGH = 0.15
 _AUC = "chance that a classifier picks the generated sample of two (AUC)"
 _NEIGHBORS = "share of samples whose nearest other sample is of their own kind"
 # Samples per side that the classifier looks at: more would cost minutes and change nothing at this margin.
 _LARGEST = 4000
+_EASIEST = 8
 
 
 def mode_collapse(found: ModeCoverage) -> Case:
@@ -124,6 +133,7 @@ def class_collapse(
         ratios[index] = Estimate(
             middle, max(high - middle, middle - low), level=0.95, method="delta method", bounds=(low, high)
         )
+    lost = [index for index, label in enumerate(found.classes) if label in found.missing]
     return _collapse(
         names={index: printable(label) for index, label in enumerate(found.classes)},
         ratios=ratios,
@@ -132,6 +142,7 @@ def class_collapse(
         n=found.n,
         kind="class",
         how="of the samples assigned to a class, beside that of its training samples",
+        shapes={index: {"lost": True} for index in lost},
     )
 
 
@@ -318,6 +329,8 @@ def told_apart(
     quantity = min(scores, key=lambda name: (tails[name], -scores[name].value))
     seen = scores[quantity]
     p_value = min(1.0, 2 * tails[quantity])
+    looked = np.flatnonzero(np.isfinite(found.scores))
+    easiest = looked[np.argsort(-found.scores[looked], kind="stable")][:_EASIEST]
 
     def conclude(level: float) -> Finding:
         low, high = seen.interval
@@ -326,19 +339,20 @@ def told_apart(
             f"{found.neighbors.value:.1%} of all samples have a nearest other one of their own kind (generated or "
             f"held out). Chance is 50 % for both; by the exact permutation test of both, p = {exact:.2g}."
         )
-        if p_value < level and low > TOLD_MARGIN and exact < _ANY:
+        if p_value < level and low > TOLD_MARGIN and exact < ANY_DIFFERENCE:
             verdict = Verdict.FLAGGED
             meaning = (
                 f"{what} More than {TOLD_MARGIN:.0%}, with confidence, is flagged. Anything that differs between the "
                 "files does this: artefacts of the generator, but also rounding, scaling, compression, or cropping of "
-                "one set only. Look at the samples that are recognised most easily."
+                "one set only. Look at the samples that the classifier recognises most easily: rows "
+                f"{listed([str(row) for row in easiest])}."
             )
         elif high > TOLD_MARGIN and seen.error > _ROUGH:
             verdict = Verdict.INCONCLUSIVE
             meaning = f"{what} With {n} samples the error is too large to say more. Draw more samples."
         else:
             verdict = Verdict.CLEAR
-            sure = "is certain, but small" if exact < _ANY else "is compatible with none"
+            sure = "is certain, but small" if exact < ANY_DIFFERENCE else "is compatible with none"
             meaning = f"{what} The difference {sure}: flagged would be more than {TOLD_MARGIN:.0%}, with confidence."
         return Finding(
             name="two-sample",
@@ -354,6 +368,7 @@ def told_apart(
                 "exact_p_value": exact,
                 "classifier": found.classifier,
                 "neighbors": found.neighbors,
+                "easiest": easiest.tolist(),
                 "looked_at": [min(len(points), _LARGEST) for points in (generated, test)],
             },
         )

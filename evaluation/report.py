@@ -46,7 +46,7 @@ import numpy as np
 
 from divergences.estimate import Estimate
 from evaluation.audit import AuditReport
-from evaluation.findings import Finding, number
+from evaluation.findings import Finding, beside, number
 from evaluation.scores import Score
 from evaluation.tables import Table, p_text, score_table, tables_of
 from evaluation.verdict import Verdict
@@ -153,7 +153,7 @@ def to_html(report: AuditReport) -> str:
                 "quantity": finding.quantity,
                 "estimate": number(finding.estimate),
                 "method": finding.estimate.method,
-                "null": number(finding.null),
+                "null": beside(finding.null, finding.estimate),
                 "p_value": p_text(finding.p_value),
                 "meaning": finding.meaning,
                 "tables": tables_of(finding),
@@ -165,7 +165,7 @@ def to_html(report: AuditReport) -> str:
             {
                 "name": score.name,
                 "estimate": number(score.estimate),
-                "null": number(score.null),
+                "null": beside(score.null, score.estimate),
                 "whence": _whence(score),
                 "method": score.estimate.method,
                 "meaning": score.meaning,
@@ -219,7 +219,7 @@ def _counts(report: AuditReport) -> str:
 
 def _finding_lines(finding: Finding) -> list[str]:
     lines = [f"{_MARK[finding.verdict]} {finding.name.upper()}: {finding.verdict.value}. {finding.question}"]
-    null = f"a perfect generator: {number(finding.null)}"
+    null = f"a perfect generator: {beside(finding.null, finding.estimate)}"
     if finding.p_value is not None:
         p_value = p_text(finding.p_value)
         null += f"; p {p_value}" if p_value.startswith("<") else f"; p = {p_value}"

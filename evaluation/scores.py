@@ -4,14 +4,15 @@ A score decides nothing here. It is there to be compared with other people's tab
 perfect generator would get *at these sizes and in this dimension*: precision is 0.65 and authenticity 80 % for a
 perfect generator in 64 dimensions or more, and a bare number misleads. The null is
 
-* the score of the held-out data against train, where there are held-out data (precision, recall, α-precision, β-recall,
-  authenticity, realism, rarity, F₈, F₁⸝₈, MiFID's distance, KID, support size, Vendi ratio, FID); for recall they must
-  be as many as the generated samples;
+* the score of the held-out data against train, where there are held-out data; for recall and coverage they must be as
+  many as the generated samples. Features that were fitted on train set it apart from any fresh data, if only a little,
+  and only this null knows it;
 * without them, what train itself says: each point left out in turn (precision, recall, authenticity), one random half
-  against the other (α-precision, β-recall, F₈, F₁⸝₈); nobody knows it for realism, rarity, MiFID's distance and the
-  support size;
-* exact, whatever the law, for density, coverage and C_T; 0 for distances without bias, 1 for ratios. KID's is 0 as
-  well where the held-out data have more than 25 million pairs with train, which would take long.
+  against the other (α-precision, β-recall, PRD's F8 and F1/8); nobody knows it for realism, rarity, MiFID's distance
+  and the support size;
+* exact for one law without ties, as long as the features do not know train: density and coverage without such
+  held-out data; whatever the law, C_T; 0 for distances without bias, 1 for ratios. KID's is 0 as well where the
+  held-out data have more than 25 million pairs with train, which would take long.
 
 All Euclidean distances come from one sweep over the pairs of points (``evaluation.sweep``), which serves the search for
 copies and the two-sample finding as well; MiFID's distance is an angle, and takes a look of its own.
@@ -38,20 +39,19 @@ from evaluation.copies import FEWEST_HELD_OUT, data_copying
 from evaluation.kernel import kid
 from evaluation.manifold import prdc
 from evaluation.prd import prd
-from evaluation.sample_scores import SampleScores, rarity, realism
+from evaluation.sample_scores import rarity, realism
 from evaluation.support import support_size, vendi_ratio
-from evaluation.sweep import Rule, Sweep, sweep
+from evaluation.sweep import Counts, Rule, Sweep, sweep
 from evaluation.vendi import memorization_distance
 
 __all__ = ["Score", "fid_scores", "published_scores", "shared_sweep"]
 
 _K = 5
-_TAIL = 0.025
 _FEWEST = 10
 # Cells of C_T are k-means; the same samples have the same score whatever the seed of the audit.
 _CELL_SEED = 20_200_411
 _VENDI_DIMENSIONS = (8, 512)
-# Balls of realism and rarity, as published; bins and clusterings of F₈ (published: 20 and 10).
+# Balls of realism and rarity, as published; bins and clusterings of PRD (published: 20 and 10).
 _JUDGED_BY = 3
 _BINS, _CLUSTERINGS = 20, 5
 _FEWEST_ANGLES = 3
@@ -164,9 +164,24 @@ def _manifold(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep 
         "density": "Balls of the data per sample / k: below 1 off the data, above 1 crowded where data are dense.",
         "coverage": "Share of the balls of the data that hold a sample; up to the null, higher is better.",
     }
+    beside = None if swept is None or test is None else prdc(generated=test, reference=train, k=_K, swept=_held(swept))
     for name, meaning in meanings.items():
         null = None if found.null is None else getattr(found.null, name)
+        if beside is not None and (name == "density" or (name == "coverage" and len(test) == len(generated))):
+            null = replace(getattr(beside, name), note="score of test=")
         yield Score(name, getattr(found, name), null, meaning)
+
+
+def _held(swept: Sweep) -> Sweep | None:
+    """The same sweep with the held-out points in place of the generated ones; None where it holds none."""
+    if swept.test_test is None or swept.test_train is None or swept.train_test is None:
+        return None
+    counts = {
+        rule: Counts(own.test_in_train, own.train_in_test)
+        for rule, own in swept.counts.items()
+        if own.test_in_train is not None and own.train_in_test is not None
+    }
+    return Sweep(swept.train_train, swept.test_test, swept.test_train, swept.train_test, counts)
 
 
 def _typical(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
@@ -206,28 +221,9 @@ def _single(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | 
         "rarity": rarity(**sets, k=_JUDGED_BY, swept=swept),
     }
     for name, scores in found.items():
-        score, null = _medians(scores, inside=name == "rarity")
-        if score is not None:
-            yield Score(name, score, null, meanings[name])
-
-
-def _medians(scores: SampleScores, *, inside: bool) -> tuple[Estimate | None, Estimate | None]:
-    """Medians of the samples and of the held-out data, of those inside a ball if only these have a score."""
-    both = [values if values is None or not inside else values[values > 0] for values in (scores.values, scores.null)]
-    mine, null = (None if v is None or len(v) < _FEWEST else _median(v) for v in both)
-    return mine, None if null is None else replace(null, note="score of test=")
-
-
-def _median(values: Float64[np.ndarray, " n"]) -> Estimate:
-    """With the interval between two order statistics: exact, whatever the law of the samples."""
-    from scipy.stats import binom
-
-    ordered, n = np.sort(values), len(values)
-    rank = int(binom.ppf(_TAIL, n, 0.5))
-    low, high = float(ordered[max(rank - 1, 0)]), float(ordered[min(n - rank, n - 1)])
-    value = float(np.median(ordered))
-    method = "median of the samples; order statistics, given train"
-    return Estimate(value, max(value - low, high - value), level=1 - 2 * _TAIL, method=method, n=n, bounds=(low, high))
+        score, null = scores.median, scores.null_median
+        if score.n is not None and score.n >= _FEWEST:
+            yield Score(name, score, None if null is None else replace(null, note="score of test="), meanings[name])
 
 
 def _curve(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:
@@ -238,8 +234,8 @@ def _curve(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Scor
     found = prd(generated=generated, reference=train, test=test, rng=draw, clusters=_BINS, runs=_CLUSTERINGS)
     null, how = found.null, f"of the precision-recall curve over {_BINS} clusters"
     meanings = {
-        "F₈": (found.f8, None if null is None else null.f8, f"Recall {how}: low where data are missing."),
-        "F₁⸝₈": (found.f_eighth, None if null is None else null.f_eighth, f"Precision {how}: low off the data."),
+        "PRD F8": (found.f8, None if null is None else null.f8, f"Recall {how}: low where data are missing."),
+        "PRD F1/8": (found.f_eighth, None if null is None else null.f_eighth, f"Precision {how}: low off the data."),
     }
     for name, (score, beside, meaning) in meanings.items():
         yield Score(name, score, beside, f"{meaning} Up to the null, higher is better.")
@@ -292,8 +288,7 @@ def _copying(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep |
         "Distances to train, ranked against held-out data's, in standard errors; far below 0 is copying, or too many "
         "samples where data are dense."
     )
-    # The mean under equal laws is ½ over a large number: nothing, beside an interval of about ±1.
-    yield Score("C_T", found.score, round(found.null, 3), meaning)
+    yield Score("C_T", found.score, found.null, meaning)
 
 
 def _variety(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:

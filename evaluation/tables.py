@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from divergences.estimate import Estimate
-from evaluation.findings import Finding, number, short
+from evaluation.findings import Finding, beside, number, short
 from evaluation.scores import Score
 
 __all__ = ["Table", "p_text", "score_table", "tables_of"]
@@ -59,7 +59,11 @@ def p_text(p_value: float | None) -> str:
 def tables_of(finding: Finding) -> list[Table]:
     """The tables that belong to a finding, without empty ones."""
     makers: dict[str, Callable[[Finding], Iterator[Table]]] = {
-        "mode loss": _regions if "regions" in finding.evidence else _modes,
+        "mode loss": _stacked
+        if "stacked" in finding.evidence
+        else _regions
+        if "regions" in finding.evidence
+        else _modes,
         "class loss": _classes,
         "partial collapse": _collapse,
         "memorization": _copies,
@@ -73,7 +77,7 @@ def tables_of(finding: Finding) -> list[Table]:
 
 def score_table(scores: Sequence[Score]) -> Table:
     """All scores, each beside what a perfect generator would get."""
-    rows = [(score.name, number(score.estimate), number(score.null), score.meaning) for score in scores]
+    rows = [(score.name, number(score.estimate), beside(score.null, score.estimate), score.meaning) for score in scores]
     return Table("Scores, without a verdict", ("score", "generated", "a perfect generator", "meaning"), tuple(rows))
 
 
@@ -138,6 +142,29 @@ def _regions(finding: Finding) -> Iterator[Table]:
     )
 
 
+def _stacked(finding: Finding) -> Iterator[Table]:
+    evidence = finding.evidence
+    yield Table.of(
+        "Stacks that were lost, the surest first",
+        ("mode", "images", "p, after Holm"),
+        [
+            (r["name"], str(r["hits"]), p_text(r["p_adjusted"]))
+            for r in sorted(evidence["lost"], key=lambda r: r["p_adjusted"])
+        ],
+    )
+    rows = [
+        ("KL(samples ‖ uniform)", number(evidence["reverse_kl"]), _raw(evidence["reverse_kl"])),
+        ("Jensen-Shannon divergence", number(evidence["jsd"]), _raw(evidence["jsd"])),
+    ]
+    yield Table.of(
+        "Histogram of the modes against the uniform law, in nats",
+        ("divergence", "above the floor", "plain, as published"),
+        rows,
+        f"The floor of the first, {short(evidence['noise_floor'])}, is what a perfect generator scores on average "
+        f"through this classifier. Rule: {evidence['rule']}.",
+    )
+
+
 def _classes(finding: Finding) -> Iterator[Table]:
     records = sorted(finding.evidence["per_class"], key=lambda r: (r["status"] == "drawn", r["p_adjusted"]))
     yield Table.of(
@@ -165,7 +192,12 @@ def _collapse(finding: Finding) -> Iterator[Table]:
     records = sorted(evidence["per_mode"], key=lambda r: (r["name"] not in shrunk, r["p_adjusted"], r["ratio"].value))
     head: tuple[str, ...] = (kind, "status", "variance", "p")
     rows: list[tuple[str, ...]] = [
-        (r["name"], "too narrow" if r["name"] in shrunk else "wide enough", number(r["ratio"]), p_text(r["p_adjusted"]))
+        (
+            r["name"],
+            "class lost" if r.get("lost") else "too narrow" if r["name"] in shrunk else "wide enough",
+            number(r["ratio"]),
+            p_text(r["p_adjusted"]),
+        )
         for r in records
     ]
     note = f"Variance is in units of what is due; p of at least {short(evidence['margin'])} of that, after Holm."

@@ -17,6 +17,7 @@ from toygen.baselines import BASELINES, Baseline, gmm, histogram, kde, langevin,
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.chunks import MemberPlan
 from toygen.codebook import Codebook, CodebookUse, codebook_use
+from toygen.coins import SHARP, CoinRecipe, CoinRun, fit_sharp
 from toygen.collapse import CollapseReport, posterior_collapse
 from toygen.convolutions import EnsembleBatchNorm, EnsembleConv2d, EnsembleConvTranspose2d, EnsembleLayerNorm
 from toygen.critic_view import CriticView
@@ -80,6 +81,8 @@ __all__ = [
     "Baseline",
     "Codebook",
     "CodebookUse",
+    "CoinRecipe",
+    "CoinRun",
     "CollapseReport",
     "CriticView",
     "CurveLaw",
@@ -111,6 +114,7 @@ __all__ = [
     "RECIPES",
     "Readings",
     "Recipe",
+    "SHARP",
     "Sampler",
     "SpectralLinear",
     "Step",
@@ -134,6 +138,7 @@ __all__ = [
     "evidence",
     "fit_autoencoder",
     "fit_gan",
+    "fit_sharp",
     "flipped",
     "flipped_half",
     "gan",

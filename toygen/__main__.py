@@ -359,10 +359,15 @@ def _write_sheet(folder: Path, name: str, modes: Mixture | None, ensemble: GanEn
 
     places = dict(zip(ensemble.healthy, clouds, strict=True))
     lost = np.empty((0, clouds.shape[2]))
-    panels = [
-        (f"member {member}" + ("" if place in places else ": diverged"), places.get(place, lost))
-        for place, member in enumerate(ensemble.members)
-    ]
+    panels = []
+    for place, member in enumerate(ensemble.members):
+        told, cloud = ": diverged", places.get(place, lost)
+        if place in places:
+            # A mode counts as captured by a single point; how many points are good says the share.
+            told = (
+                "" if modes is None else f": {mode_coverage(generated=cloud, modes=modes).high_quality.value:.0%} good"
+            )
+        panels.append((f"member {member}{told}", cloud))
     title = f"{name}: {ensemble.recipe.objective}, penalty {ensemble.recipe.penalty}"
     save(contact_sheet(panels, modes=modes, title=title), folder / "contact-sheet.png")
 

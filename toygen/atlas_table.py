@@ -154,6 +154,7 @@ _PLAIN: dict[str, Callable[[str], Any]] = {
     "diverged": int,
     "seconds": float,
 }
+_HEAD = ("", "steps", "all modes covered", "modes", "high quality", "worst", "reverse KL", "lost", "core s")
 _COLUMNS = [
     *_SETTINGS,
     "digest",
@@ -206,18 +207,14 @@ def shipped() -> list[Row]:
 
 def text(rows: Sequence[Row]) -> str:
     """The table as text: our cells target by target, then published numbers and ours by one protocol."""
+    apart = _ablation(rows)
+    main = [row for row in rows if row not in apart]
     blocks = []
-    for target in dict.fromkeys(row.cell.target for row in rows):
-        own = [row for row in rows if row.cell.target == target]
-        sizes = sorted({row.cell.members for row in own})
-        head = f"{target}: {own[0].total} modes; {' or '.join(map(str, sizes))} members per cell; 95 % intervals"
-        lines: list[tuple[str, ...]] = [
-            ("", "all modes covered", "modes", "high quality", "worst", "reverse KL", "lost", "core s")
-        ]
-        lines += [_line(row) for row in own]
-        null = f"a perfect generator: {own[0].total} modes, high quality {own[0].high_quality_null:.3f}, reverse KL 0"
-        blocks.append("\n".join([head, *_aligned(lines), null]))
-    beside = _beside(rows)
+    for target in dict.fromkeys(row.cell.target for row in main):
+        blocks.append(_block(target, [row for row in main if row.cell.target == target]))
+    if apart:
+        blocks.append(_block("ablation of the sharp recipe, grid", apart))
+    beside = _beside(main)
     return "\n\n".join([*blocks, *([beside] if beside else [])])
 
 
@@ -231,12 +228,33 @@ def write_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
     return [save(_heat_map(rows), folder / "atlas.png")]
 
 
+def _block(title: str, own: Sequence[Row]) -> str:
+    sizes = sorted({row.cell.members for row in own})
+    head = f"{title}: {own[0].total} modes; {' or '.join(map(str, sizes))} members per cell; 95 % intervals"
+    null = f"a perfect generator: {own[0].total} modes, high quality {own[0].high_quality_null:.3f}, reverse KL 0"
+    return "\n".join([head, *_aligned([_HEAD, *(_line(row) for row in own)]), null])
+
+
+def _ablation(rows: Sequence[Row]) -> list[Row]:
+    """Rows of the sharp recipe with changes, and what they are changes of."""
+    sharp = [row for row in rows if row.cell.recipe == "sharp"]
+    kinds = {_kind(row) for row in sharp if row.cell.changes}
+    return [row for row in sharp if _kind(row) in kinds]
+
+
+def _kind(row: Row) -> tuple[str, int, int]:
+    return row.cell.target, row.cell.steps, row.cell.members
+
+
 def _heat_map(rows: Sequence[Row]) -> Any:
     from evaluation.pictures import new_figure, style
 
-    games = list(dict.fromkeys(_game(row) for row in rows))
+    apart = _ablation(rows)
+    rows = [row for row in rows if row not in apart] or rows
+    names = _games(rows)
+    games = list(dict.fromkeys(names))
     targets = list(dict.fromkeys(row.cell.target for row in rows))
-    found = {(_game(row), row.cell.target): row for row in rows}
+    found = {(name, row.cell.target): row for name, row in zip(names, rows, strict=True)}
     with style():
         figure = new_figure(3.4 + 2 * 1.25 * len(targets), 1.3 + 0.36 * len(games))
         panels = figure.subplots(1, 2, sharey=True)
@@ -246,7 +264,7 @@ def _heat_map(rows: Sequence[Row]) -> Any:
             values = np.array([[value for value, _ in line] for line in fields])
             axes.imshow(values, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto")
             for (i, j), value in np.ndenumerate(values):
-                ink = "black" if value > 0.55 else "white"
+                ink = "black" if value > 0.45 else "white"
                 axes.text(j, i, fields[i][j][1], ha="center", va="center", fontsize=8, color=ink)
             axes.set_xticks(range(len(targets)), targets)
             axes.set_yticks(range(len(games)), games)
@@ -264,18 +282,30 @@ def _coverage_field(row: Row | None) -> tuple[float, str]:
 
 
 def _quality_field(row: Row | None) -> tuple[float, str]:
-    return (math.nan, "") if row is None else (row.high_quality.value, f"{row.high_quality.value:.3f}")
+    if row is None:
+        return math.nan, ""
+    low, high = row.high_quality.interval
+    return row.high_quality.value, f"{row.high_quality.value:.3f}\n[{low:.2f}, {high:.2f}]"
+
+
+def _games(rows: Sequence[Row]) -> list[str]:
+    """Names without the number of steps, as far as it tells nothing apart."""
+    short = [_game(row) for row in rows]
+    seen = {(name, row.cell.target) for name, row in zip(short, rows, strict=True)}
+    if len(seen) == len(rows):
+        return short
+    return [f"{name}, {row.cell.steps} steps" for name, row in zip(short, rows, strict=True)]
 
 
 def _game(row: Row) -> str:
-    cell = row.cell
-    return f"{cell.label} ({cell.recipe} {cell.width}, {cell.steps} steps)"
+    return f"{row.cell.label} ({row.cell.recipe} {row.cell.width})"
 
 
 def _line(row: Row) -> tuple[str, ...]:
     low, high = row.share.interval
     return (
         _game(row),
+        str(row.cell.steps),
         f"{row.covered}/{row.cell.members} [{low:.2f}, {high:.2f}]",
         _with_interval(row.modes, 1),
         _with_interval(row.high_quality, 3),
@@ -289,9 +319,9 @@ def _line(row: Row) -> tuple[str, ...]:
 def _beside(rows: Sequence[Row]) -> str:
     """Published numbers and ours, by the protocol of the papers."""
     ours: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row.cell.target in ("ring", "grid") and not (row.cell.recipe == "sharp" and row.cell.changes):
-            ours.setdefault(_game(row), {})[row.cell.target] = row
+    shown = [row for row in rows if row.cell.target in ("ring", "grid")]
+    for name, row in zip(_games(shown), shown, strict=True):
+        ours.setdefault(name, {})[row.cell.target] = row
     if not ours:
         return ""
     lines: list[tuple[str, ...]] = [("", "", "ring modes", "ring HQ %", "grid modes", "grid HQ %")]
@@ -303,7 +333,8 @@ def _beside(rows: Sequence[Row]) -> str:
         fields = [field for target in ("ring", "grid") for field in _protocol_fields(both.get(target))]
         lines.append(("this library", game, *fields))
     head = "published, and ours by the same scoring: 2500 samples, 3σ, one hit; mean ± standard error over runs"
-    return "\n".join([head, *_aligned(lines)])
+    foot = "trainings differ: rows of two sources compare what was reached, not the methods"
+    return "\n".join([head, *_aligned(lines), foot])
 
 
 def _protocol_fields(row: Row | None) -> tuple[str, str]:

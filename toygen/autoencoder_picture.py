@@ -57,7 +57,12 @@ def _law_on_the_line(axes: Axes, ensemble: AutoencoderEnsemble, place: int, targ
     axes.plot(grid[:, 0], np.exp(target.log_prob(grid)), color=P_COLOR, label="target p")
     density = np.exp(ensemble.law(place).log_prob(grid))
     axes.plot(grid[:, 0], density, color=Q_COLOR, ls="--", label="exact law of the VAE")
-    axes.set(title="what it believes", xlabel="x", ylabel="density", ylim=(0, None))
+    axes.set(
+        title="what it believes",
+        xlabel="x",
+        ylabel="density",
+        ylim=(0, 1.3 * float(np.exp(target.log_prob(grid)).max())),
+    )
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -69,7 +74,7 @@ def _law_in_the_plane(axes: Axes, ensemble: AutoencoderEnsemble, place: int, tar
     axes.scatter(real[:, 0], real[:, 1], s=5, marker="o", color=P_COLOR, alpha=0.6, lw=0, label="target p")
     axes.set(title="what it believes", xlabel="x₁", ylabel="x₂")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="center", markerscale=2.0)
 
 
 def _gaps_on_the_line(axes: Axes, x: np.ndarray, found: Evidence) -> None:
@@ -77,6 +82,8 @@ def _gaps_on_the_line(axes: Axes, x: np.ndarray, found: Evidence) -> None:
     low, both = found.points.approximation[order], found.points.gap[order]
     axes.fill_between(x[order, 0], 0, low, color=Q_COLOR, alpha=0.55, lw=0, label="the Gaussian family's")
     axes.fill_between(x[order, 0], low, both, color=INK, alpha=0.55, lw=0, label="the encoder's")
+    # Between points nothing was measured.
+    axes.plot(x[order, 0], both, ".", color=INK, ms=3)
     axes.set(title="what the ELBO misses, log q(x) − ELBO", xlabel="x", ylabel="nats", ylim=(0, None))
     axes.legend(frameon=False, fontsize=8)
 
@@ -103,7 +110,7 @@ def _codes_on_the_line(axes: Axes, x: np.ndarray, mean: np.ndarray, variance: np
         axes.plot(axes.get_xlim(), [edge, edge], color=GREY, ls=":", lw=0.8) if x.shape[1] == 1 else axes.axvline(
             edge, color=GREY, ls=":", lw=0.8
         )
-    axes.set_title("its codes (dotted: ±1 sd of the prior)")
+    axes.set_title("its codes; dotted: the prior ± sd")
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -117,7 +124,7 @@ def _codes_in_the_plane(axes: Axes, mean: np.ndarray, variance: np.ndarray) -> N
     axes.scatter(mean[:, 0], mean[:, 1], s=4, color=INK, lw=0, zorder=3)
     for radius in (1, 2):
         axes.add_patch(Circle((0, 0), radius, fill=False, color=GREY, ls=":", lw=0.8))
-    axes.set(title="its codes, ± sd (dotted: 1 and 2 sd of the prior)", xlabel="z₁", ylabel="z₂")
+    axes.set(title="its codes ± sd; circles: the prior's", xlabel="z₁", ylabel="z₂")
     reach = max(2.3, 1.1 * float(np.abs(mean).max()))
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     axes.set_aspect("equal")

@@ -106,9 +106,14 @@ class AutoencoderEnsemble:
                 with noise where there is one: for a "vae" or "iwae" with the Gaussian likelihood.
 
         Raises:
-            InputError: no such place, a member that diverged, or noise asked for where there is none.
+            InputError: no such place, a member that diverged, noise asked for where there is none, or a Bernoulli
+                likelihood, whose decoder gives logits.
         """
         place = self._place(place)
+        if self.recipe.kind in BAYESIAN and self.recipe.likelihood == "bernoulli":
+            raise InputError(
+                "a Bernoulli decoder gives logits, not points: draw bits from model(place).sample(n, rng)."
+            )
         latent = self.latents[place]
         assert latent is not None  # a member without one has diverged
         noisy = self.noise is not None if noise is None else noise

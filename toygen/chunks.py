@@ -74,6 +74,8 @@ class Chunk:
         self.members = tuple(plan.member for plan in plans)
         self.done = 0
         self._recipes = [plan.recipe(recipe) for plan in plans]
+        self._kind = [(plan.learning_rate, plan.weights) for plan in plans]
+        self._kinds = dict(zip(self._kind, self._recipes, strict=True))
         self._steps, self._unit = steps, units.penalty_unit(recipe)
         sequences = [np.random.SeedSequence(plan.seed, spawn_key=(plan.member,)).spawn(4) for plan in plans]
         streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
@@ -152,10 +154,12 @@ class Chunk:
     def _set_out(self) -> None:
         """Turn the knobs to where they belong for the next step."""
         progress = self.done / self._steps if self._steps else 0.0
-        self._weight.copy_(torch.tensor([self._unit * recipe.weight_at(progress) for recipe in self._recipes]))
-        rates = [recipe.rate_at(progress) for recipe in self._recipes]
+        # Most members share their numbers: what is needed is computed once.
+        weights = {plan: self._unit * recipe.weight_at(progress) for plan, recipe in self._kinds.items()}
+        rates = {plan: recipe.rate_at(progress) for plan, recipe in self._kinds.items()}
+        self._weight.copy_(torch.tensor([weights[kind] for kind in self._kind]))
         for optimizer in self._optimizers:
-            optimizer.set_rates(rates)
+            optimizer.set_rates([rates[kind] for kind in self._kind])
 
 
 def latent_law(recipe: Recipe) -> Gaussian:

@@ -6,7 +6,7 @@ seeds is held against it; where it is a statistical effect, the p-value of an ex
 The statements stand in ``claims_discriminators``, ``claims_critics`` and ``claims_ensembles``, the trainings in
 ``claims_studies``.
 
-``python -m toygen --claims`` prints the table, in minutes; names after it choose claims.
+``python -m toygen --claims`` prints the table in two minutes of one core; names after it choose claims.
 """
 
 from __future__ import annotations

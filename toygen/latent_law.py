@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtr
 
 from divergences import Discrete, Estimate, Gaussian, InputError, Mixture, UnderResolved
 from divergences.cells import split
 from divergences.checks import ArrayLike
-from divergences.distributions import Box, Distribution, Frame, Knots, as_query, everywhere, need_line
+from divergences.distributions import Box, Distribution, Frame, Knots, as_line, as_query, everywhere, need_line
 from toygen.latent_cells import gauss_rule
 from toygen.latent_model import LatentModel
 
@@ -129,11 +129,11 @@ class LatentLaw:
 
     def cdf(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """P(X ≤ x), on the line only."""
-        return self._mixture.cdf(x)
+        return self._tail(x, -1.0)
 
     def survival(self, x: ArrayLike) -> Float64[np.ndarray, " n"]:
         """P(X > x), on the line only."""
-        return self._mixture.survival(x)
+        return self._tail(x, 1.0)
 
     def quantile(self, u: ArrayLike) -> Float64[np.ndarray, " n"]:
         """Inverse of the CDF, on the line only."""
@@ -168,6 +168,17 @@ class LatentLaw:
     def parts(self) -> tuple[Float64[np.ndarray, " k"], list[Distribution]]:
         """One part: itself."""
         return np.ones(1), [self]
+
+    def _tail(self, x: ArrayLike, side: float) -> Float64[np.ndarray, " n"]:
+        """What lies beyond x: above for +1, below for −1."""
+        need_line(self)
+        points = as_line(x)
+        rows, scale = max(1, _BLOCK // len(self._sites[0])), np.sqrt(2) / self._noise[0]
+        out = np.empty(len(points))
+        for start in range(0, len(points), rows):
+            away = side * scale * (self._sites[0] - points[start : start + rows, None])
+            out[start : start + rows] = ndtr(away) @ self._table
+        return out
 
     @cached_property
     def _mixture(self) -> Mixture:

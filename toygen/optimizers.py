@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from divergences.errors import InputError
 
@@ -47,10 +47,11 @@ class MemberOptimizer(torch.optim.Optimizer):
         make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         rates: Sequence[float] | float,
     ) -> None:
-        self._weights = list(parameters)
+        self._weights: list[Tensor] = list(parameters)
         super().__init__(self._weights, {})
-        self._moves = [nn.Parameter(torch.zeros_like(w)) for w in self._weights]
-        self._inner = make(self._moves)
+        moves = [nn.Parameter(torch.zeros_like(w)) for w in self._weights]
+        self._inner = make(moves)
+        self._moves: list[Tensor] = list(moves)
         first = self._weights[0]
         self._rates = torch.zeros(len(first), dtype=first.dtype, device=first.device)
         self._shaped = [self._rates.view(-1, *[1] * (w.ndim - 1)) for w in self._weights]
@@ -71,10 +72,9 @@ class MemberOptimizer(torch.optim.Optimizer):
             raise InputError("closure must be None: an elementwise optimiser takes the gradients that are there.")
         for weight, move in zip(self._weights, self._moves, strict=True):
             move.grad = weight.grad
-            move.zero_()
+        torch._foreach_zero_(self._moves)
         self._inner.step()
-        for weight, move, rate in zip(self._weights, self._moves, self._shaped, strict=True):
-            weight.addcmul_(move, rate)
+        torch._foreach_addcmul_(self._weights, self._moves, self._shaped)
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered of past gradients; the rates are the caller's."""

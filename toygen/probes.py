@@ -7,23 +7,20 @@ half-widths of 95 % intervals. A member with a number that is not finite gets Na
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.special import log_expit
 from torch import Tensor
 
-from divergences import Gaussian, InputError, UnderResolved, pushforward, wasserstein
-from divergences.adversarial import CONVENTIONS
+from divergences import UnderResolved, wasserstein
 from toygen.game import Game
 from toygen.networks import MLP, pack_points
 from toygen.objectives import Objective
 from toygen.penalties import none
-from toygen.pieces import coin_divergence, line_exact
-from toygen.sampler import Sampler
+from toygen.pieces import line_exact
+from toygen.plane_pieces import plane_exact
 from toygen.train import single_thread
 
 __all__ = [
@@ -188,57 +185,21 @@ def known_law(
 ) -> tuple[Known, dict[int, str]]:
     """JSD and regret by the exact density of p_g, for the members at the given places; NaN for the others.
 
-    On the line both are integrated piece by piece (``pieces``); in the plane they are means over n samples of each law,
-    at which both densities are computed (``pushforward``). Where a density cannot be resolved the reason is given
-    instead.
+    On the line both are integrated (``pieces``); in the plane they are means over n samples of each law, at which both
+    densities are computed (``plane_pieces``). Where a density cannot be resolved the reason is given instead.
     """
     arrays = np.full((5, generator.members), np.nan)
     refused: dict[int, str] = {}
-    latent = Gaussian(np.zeros(generator.sizes[0]), np.eye(generator.sizes[0]))
-    twins = copy.deepcopy(discriminator).double().cpu()
     for k in places:
+        ours, theirs = generator.pick([k]), discriminator.pick([k])
         try:
-            if generator.sizes[0] == 1:
-                arrays[:, k] = line_exact(generator.pick([k]), discriminator.pick([k]), target, convention)
-                continue
-            law = pushforward(Sampler(generator, latent, member=k).push, latent)
-            parts = _by_samples(target, law, _logit(twins.pick([k])), convention, rngs[k], n)
-            arrays[:, k] = [*parts, float(getattr(law, "singular_mass", 0.0))]
-        except (InputError, UnderResolved) as error:
+            if target.dim == 1:
+                arrays[:, k] = line_exact(ours, theirs, target, convention)
+            else:
+                arrays[:, k] = plane_exact(ours, theirs, target, convention, rng=rngs[k], n=n)
+        except UnderResolved as error:
             refused[k] = str(error)
     return Known(Readings(*arrays[:2]), Readings(*arrays[2:4]), arrays[4]), refused
-
-
-def _by_samples(
-    p: Any, q: Any, logit: Callable[[Any], np.ndarray], convention: str | None, rng: np.random.Generator, n: int
-) -> tuple[float, float, float, float]:
-    density = getattr(q, "log_ratio_density", q.log_prob)
-    sides = []
-    for x in (p.sample(n, rng), q.sample(n, rng)):
-        with np.errstate(invalid="ignore"):
-            ratio = p.log_prob(x) - density(x)
-        # Where neither has a density that can be told, D* = ½.
-        sides.append((x, np.where(np.isnan(ratio), 0.0, ratio)))
-    own = [np.log(2) + log_expit(sign * ratio) for sign, (_, ratio) in zip((1.0, -1.0), sides, strict=True)]
-    apart = Readings.of_means(*(0.5 * part[None] for part in own))
-    if convention is None:
-        return float(apart.value[0]), float(apart.error[0]), np.nan, np.nan
-    rules = CONVENTIONS[convention]
-    short = Readings.of_means(
-        *(rules.scale * coin_divergence(ratio, rules.sign * logit(x))[None] for x, ratio in sides)
-    )
-    return float(apart.value[0]), float(apart.error[0]), float(short.value[0]), float(short.error[0])
-
-
-def _logit(discriminator: MLP) -> Callable[[Any], np.ndarray]:
-    """One member, computing in float64: a quadrature must not chase the rounding of float32."""
-
-    def logit(x: Any) -> np.ndarray:
-        with single_thread(), torch.no_grad():
-            out: np.ndarray = discriminator(torch.as_tensor(np.asarray(x), dtype=torch.float64)[None])[0, :, 0].numpy()
-        return out
-
-    return logit
 
 
 def _tensor(array: np.ndarray, like: MLP) -> Tensor:

@@ -178,7 +178,8 @@ class GanRun:
     Args:
         train: points (n, d), shared by all members.
         recipe: how to train.
-        members: how many (0 … K − 1), or the indices of those that are wanted.
+        members: how many (0 … K − 1), or the indices of those that are wanted, or a ``MemberPlan`` for each: what
+            ``GanEnsemble.plans`` holds, so that chosen members of several runs can be trained again side by side.
         steps: moves of the generator.
         seed: of the whole ensemble.
         seeds: one for each member instead: member i is member ``members[i]`` under seed ``seeds[i]``.
@@ -218,9 +219,15 @@ class GanRun:
         self._seed = as_count(seed, "seed", minimum=0)
         self._device = as_device(device)
         mixed = {"seeds": seeds, "learning_rates": learning_rates, "penalty_weights": penalty_weights}
-        self._members = _as_members(members, repeated=any(given is not None for given in mixed.values()))
+        free = any(given is not None for given in mixed.values())
+        if _are_plans(members):
+            if free:
+                raise InputError(f"members are plans that say everything: leave {', '.join(mixed)} away.")
+            columns = zip(*members, strict=True)
+            members, free, mixed = next(columns), True, dict(zip(mixed, columns, strict=True))
+        self._members = _as_members(members, repeated=free)
         self._plans = self._planned(**mixed)
-        self._layout, self._places = self._arranged(free=any(given is not None for given in mixed.values()))
+        self._layout, self._places = self._arranged(free=free)
         self._chunks: list[Chunk] = []
         self._restored = False
 
@@ -366,7 +373,7 @@ def fit_gan(
     Args:
         train: points (n, d), shared by all members.
         recipe: how to train.
-        members: how many (0 … K − 1), or the indices of those that are wanted.
+        members: how many (0 … K − 1), the indices of those that are wanted, or their plans, see ``GanRun``.
         steps: moves of the generator.
         seed: of the whole ensemble.
         seeds: one for each member instead, see ``GanRun``.
@@ -416,6 +423,11 @@ def _as_members(members: Any, *, repeated: bool) -> tuple[int, ...]:
             raise InputError(f"members must be different indices, at least one; they are {list(members)}.")
         return chosen
     return tuple(range(as_count(members, "members")))
+
+
+def _are_plans(members: Any) -> bool:
+    is_list = isinstance(members, Sequence) and not isinstance(members, str) and len(members) > 0
+    return is_list and all(isinstance(member, MemberPlan) for member in members)
 
 
 def _one_each(values: Any, name: str, count: int) -> list[Any]:

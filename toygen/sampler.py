@@ -161,17 +161,28 @@ def _network_of(sizes: list[int], arrays: Mapping[str, np.ndarray]) -> MLP:
             found = state[f"layers.{i}.{part}"]
             if found.shape != shape or found.dtype != np.float64:
                 raise InputError(f"layers.{i}.{part} must be float64 {shape}; it is {found.dtype} {found.shape}")
-    ends: dict[str, Affine | None] = {}
-    for end, size in (("before", sizes[0]), ("after", sizes[-1])):
-        given = f"{end}.shift" in state
-        ends[end] = Affine([0.0] * size, [1.0] * size, dtype=torch.float64) if given else None
-    zeros = [np.random.default_rng(0)]
-    network = MLP(sizes, zeros, before=ends["before"], after=ends["after"], dtype=torch.float64)
+    network = _plain_network(sizes, state) if "before.coins" not in state else _coin_network(sizes, state)
     for name, array in state.items():
         if not np.isfinite(array).all():
             raise InputError(f"{name} holds NaN or infinite values")
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
     return network
+
+
+def _plain_network(sizes: list[int], state: Mapping[str, np.ndarray]) -> MLP:
+    ends: dict[str, Affine | None] = {}
+    for end, size in (("before", sizes[0]), ("after", sizes[-1])):
+        given = f"{end}.shift" in state
+        ends[end] = Affine([0.0] * size, [1.0] * size, dtype=torch.float64) if given else None
+    zeros = [np.random.default_rng(0)]
+    return MLP(sizes, zeros, before=ends["before"], after=ends["after"], dtype=torch.float64)
+
+
+def _coin_network(sizes: list[int], state: Mapping[str, np.ndarray]) -> MLP:
+    from toygen.coins import empty_generator
+
+    shifts = state.get("shifts")
+    return empty_generator(sizes, int(state["before.coins"].sum()), None if shifts is None else shifts.shape)
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

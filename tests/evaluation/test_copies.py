@@ -91,6 +91,14 @@ def test_copiers_are_caught_and_a_narrow_generator_is_not():
     assert narrow.authenticity.p_value < 1e-2
 
 
+def test_few_samples_are_one_cell():
+    """Of 25 samples no cell of three has enough: C_T is that of a single cell."""
+    found = copy_tests(generated=FAKE[:25], train=REAL, test=TEST, rng=rng_of(0))
+    whole = data_copying(generated=FAKE[:25], train=REAL, test=TEST, cells=1, rng=rng_of(1))
+    assert found.data_copying.score == whole.score
+    assert len(found.data_copying.z) == 1
+
+
 def test_common_values_are_no_copies():
     """Rounded data, and a generator that keeps to the middle: it repeats train more than held-out data do, honestly."""
     rng, flagged, higher = rng_of(10), 0, 0

@@ -10,8 +10,8 @@ from divergences import InputError
 from evaluation import resplit
 from evaluation.alpha import alpha_precision, authenticity
 from evaluation.manifold import coverage_null, improved_precision_recall, prdc
-from evaluation.prd import f_beta, prd, prd_curve
-from evaluation.sample_scores import rarity, realism
+from evaluation.prd import _of_bins, f_beta, prd, prd_curve
+from evaluation.sample_scores import SampleScores, rarity, realism
 from evaluation.sweep import Rule, sweep
 from evaluation.vendi import memorization_distance, vendi
 
@@ -154,6 +154,27 @@ def test_realism_and_rarity_are_the_naive_ones(d):
         scores = function(generated=fake, reference=real, test=test, k=3)
         np.testing.assert_allclose(scores.values, naive(fake, real, 3), rtol=1e-12)
         np.testing.assert_allclose(scores.null, naive(test, real, 3), rtol=1e-12)
+
+
+def test_medians_of_realism_and_rarity_have_honest_errors():
+    rng = np.random.default_rng(17)
+    real, many = rng.standard_normal((150, 2)), rng.standard_normal((10_000, 2))
+    for function in (realism, rarity):
+        scores = function(generated=many, reference=real, test=many[:90]).values
+        truth = np.median(scores[scores > 0])
+        held = []
+        # Samples of one law, in bunches of 50.
+        for bunch in scores.reshape(200, 50):
+            found = SampleScores(bunch).median
+            assert found.value == np.median(bunch[bunch > 0])
+            held.append(found.agrees(truth))
+        # At least 95 % for every law; 200 trials: below 0.9 with probability 0.3 %.
+        assert 0.9 <= np.mean(held) <= 0.995
+    few = function(generated=many[:4], reference=real, test=many[:90])
+    assert few.median.interval == (0.0, math.inf)
+    assert few.null_median.n <= 90
+    assert few.null_median.interval[0] <= few.null_median.value <= few.null_median.interval[1]
+    assert function(generated=many[:2] + 99, reference=real).median.note == "no sample lies in a ball"
 
 
 def test_alpha_precision_is_the_naive_one(toy):
@@ -383,6 +404,42 @@ def test_intervals_of_all_manifold_scores_at_length(d, n, runs, other):
     assert (covered >= 0.93 - 2.5 * math.sqrt(0.07 * 0.93 / runs)).all(), covered
 
 
+# Masses of twenty bins: of one law, with half of the modes missing, of laws that share little, and next to nothing.
+BINS = {
+    "same": lambda p, rng: (p, p),
+    "half missing": lambda p, rng: (p, np.where(np.arange(20) < 10, p, 0)),
+    "half bad": lambda p, rng: (np.where(np.arange(20) < 10, p, 0), p),
+    "uneven": lambda p, rng: (p, rng.dirichlet(np.full(20, 0.5))),
+    "apart": lambda p, rng: (np.where(np.arange(20) < 10, p, p / 50), np.where(np.arange(20) < 10, p / 50, p)),
+}
+
+
+def prd_covered(kind, n, runs):
+    """Share of intervals of both ends that hold the mean score: no clustering, the bins are known."""
+    rng, rows = np.random.default_rng(9), []
+    masses = [mass / mass.sum() for mass in BINS[kind](rng.dirichlet(np.full(20, 5.0)), rng)]
+    for _ in range(runs):
+        reference, generated = (rng.choice(20, n, p=mass) for mass in masses)
+        scores = _of_bins([(generated, reference)], 20, rng, "")
+        rows.append([(e.value, *e.interval) for e in (scores.f8, scores.f_eighth)])
+    return held_by_intervals(rows)
+
+
+@pytest.mark.parametrize("kind", ["same", "half missing", "apart"])
+def test_intervals_of_the_prd_curve_in_known_bins(kind):
+    # 40 trials at 95 %: below 0.825 with probability 0.3 %.
+    assert (prd_covered(kind, 200, 40) >= 0.825).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize("kind", BINS)
+def test_intervals_of_the_prd_curve_in_known_bins_at_length(kind, n):
+    # 0.93, less two standard errors of 500 trials.
+    assert (prd_covered(kind, n, 500) >= 0.93 - 0.023).all()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("other", [False, True])
@@ -391,7 +448,7 @@ def test_intervals_of_the_prd_curve_at_length(d, other):
     rows = []
     for run in range(200):
         real, fake = drawn(run, 200, d, other=other)
-        scores = prd(generated=fake, reference=real, rng=np.random.default_rng(run))
+        scores = prd(generated=fake, reference=real, rng=np.random.default_rng(run), runs=4)
         estimates = [scores.f8, scores.f_eighth, scores.null.f8, scores.null.f_eighth]
         rows.append([(e.value, *e.interval) for e in estimates])
     # Conservative, as documented; 0.93 less two standard errors of 200 trials.

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from divergences import Estimate, Gaussian, Mixture
 from evaluation import Samples, audit
-from evaluation.findings import number
+from evaluation.findings import beside, number
 from evaluation.report import to_html
 from evaluation.tables import tables_of
 
@@ -233,12 +233,14 @@ def test_the_scores_stand_in_all_three_formats(report, page):
     shown = cells(page)
     for score, plain in zip(report.scores, told, strict=True):
         assert plain["name"] == score.name
-        assert plain["estimate"]["value"] == score.estimate.value
+        # Infinities are strings: float reads both.
+        assert float(plain["estimate"]["value"]) == score.estimate.value
         null = score.null if isinstance(score.null, float) else score.null.value
-        assert (plain["null"] if isinstance(plain["null"], float) else plain["null"]["value"]) == null
-        assert f"{score.name} {number(score.estimate)} {number(score.null)} {score.meaning}" in text
+        assert float(plain["null"] if isinstance(plain["null"], float) else plain["null"]["value"]) == null
+        shown_null = beside(score.null, score.estimate)
+        assert f"{score.name} {number(score.estimate)} {shown_null} {score.meaning}" in text
         assert shown[shown.index(score.name) + 1] == number(score.estimate)
-        assert shown[shown.index(score.name) + 2].startswith(number(score.null))
+        assert shown[shown.index(score.name) + 2].startswith(shown_null)
         # One sentence that says which direction is good, or what the ends mean.
         assert re.search("higher is better|lower is better|Lower is better|below", score.meaning)
     assert "SCORES, without a verdict" in report.to_text()

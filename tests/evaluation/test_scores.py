@@ -17,11 +17,14 @@ from evaluation import (
     fid,
     kid,
     memorization,
+    memorization_distance,
+    prd,
     prdc,
+    support_size,
     two_sample,
     vendi_ratio,
 )
-from evaluation.scores import fid_scores, published_scores, shared_sweep
+from evaluation.scores import _single, fid_scores, published_scores, shared_sweep
 from evaluation.views import Views, named_views
 
 
@@ -49,13 +52,18 @@ def same(one, other):
 def test_every_score_is_the_one_of_its_module(sets, scores):
     generated, train, test = sets.values()
     assert list(scores) == [
-        "precision", "recall", "density", "coverage", "α-precision", "β-recall", "authenticity", "KID", "C_T",
-        "Vendi ratio",
+        "precision", "recall", "density", "coverage", "α-precision", "β-recall", "authenticity", "realism", "rarity",
+        "PRD F8", "PRD F1/8", "KID", "C_T", "MiFID's distance", "support size", "Vendi ratio",
     ]  # fmt: skip
     four = prdc(generated=generated, reference=train, test=test)
     for name in ("precision", "recall", "density", "coverage"):
         assert same(scores[name].estimate, getattr(four, name))
+    for name in ("precision", "recall"):
         assert same(scores[name].null, getattr(four.null, name))
+    held_out = prdc(generated=test, reference=train)
+    for name in ("density", "coverage"):
+        null = scores[name].null
+        assert (null.interval, null.note) == (getattr(held_out, name).interval, "score of test=")
     typical = alpha_precision(generated=generated, reference=train, test=test)
     assert same(scores["α-precision"].estimate, typical.precision)
     assert same(scores["α-precision"].null, typical.null.precision)
@@ -70,6 +78,16 @@ def test_every_score_is_the_one_of_its_module(sets, scores):
     ratio = vendi_ratio(generated=generated - center, reference=train - center)
     assert same(scores["Vendi ratio"].estimate, ratio)
     assert same(scores["Vendi ratio"].null, vendi_ratio(generated=test - center, reference=train - center))
+    curve = prd(generated=generated, reference=train, test=test, rng=rng(20_200_411), runs=5)
+    for name, one, null in (("PRD F8", curve.f8, curve.null.f8), ("PRD F1/8", curve.f_eighth, curve.null.f_eighth)):
+        assert same(scores[name].estimate, one)
+        assert same(scores[name].null, null)
+    angle = memorization_distance(generated=generated, train=train, test=test)
+    assert same(scores["MiFID's distance"].estimate, angle.distance)
+    assert same(scores["MiFID's distance"].null, angle.null)
+    repeats = support_size(generated=generated, reference=test)
+    assert same(scores["support size"].estimate, repeats.size)
+    assert same(scores["support size"].null, repeats.null)
 
 
 def test_the_scores_agree_with_naive_code(sets, scores):
@@ -89,6 +107,15 @@ def test_the_scores_agree_with_naive_code(sets, scores):
     assert scores["precision"].null.value == (held_out < radii(train, 5)).any(axis=1).mean()
     nearest = across.argmin(axis=1)
     assert scores["authenticity"].estimate.value == (across.min(axis=1) > radii(train, 1)[nearest]).mean()
+    # Realism is that of the smaller half of the balls, with its published constant; rarity that of the samples inside.
+    reach = radii(train, 3)
+    small = reach <= np.median(reach)
+    for points, which in ((generated, "estimate"), (test, "null")):
+        apart = cdist(points, train)
+        real = (reach[small] ** 2 / (apart[:, small] ** 2 + 1e-5)).max(axis=1)
+        assert getattr(scores["realism"], which).value == pytest.approx(np.median(real), rel=1e-9)
+        rare = np.where(apart < reach, reach, np.inf).min(axis=1)
+        assert getattr(scores["rarity"], which).value == pytest.approx(np.median(rare[rare < np.inf]), rel=1e-9)
     y, x, d = generated, train, train.shape[1]
 
     def kernel(a, b):
@@ -108,11 +135,40 @@ def test_c_t_needs_held_out_data_and_has_its_own(sets, scores):
     assert scores["C_T"].null == found.null
     without = {score.name: score for score in published_scores(generated=generated, train=train)}
     assert "C_T" not in without
+    assert "support size" not in without
+    assert without["realism"].null is without["MiFID's distance"].null is None
     assert without["KID"].null == 0.0
     assert without["Vendi ratio"].null == 1.0
     # Without held-out data the null is train's own, and says so.
     assert "left out in turn" in without["precision"].null.note
     assert "half of the reference" in without["α-precision"].null.note
+
+
+@pytest.mark.parametrize("dim", [2, 30])
+def test_a_median_holds_the_truth_as_often_as_it_says(dim):
+    """Realism and rarity given train: the interval of the median against the median of very many samples."""
+    draw = rng(3)
+    train, many = draw.normal(size=(100, dim)), draw.normal(size=(20_000, dim))
+    truth = {score.name: score.estimate.value for score in _single(many, train, None, None)}
+    held = {name: 0 for name in truth}
+    for seed in range(200):
+        for score in _single(rng(seed).normal(size=(60, dim)), train, None, None):
+            low, high = score.estimate.interval
+            held[score.name] += low <= truth[score.name] <= high
+    # Order statistics are exact and a little wide at 60: 95.2 %; four standard errors of 200.
+    assert all(held[name] >= 0.89 * 200 for name in truth)
+
+
+def test_fitted_features_set_train_apart_and_the_null_of_density_knows():
+    """Principal components of few points in many dimensions: fresh data are crowded inside, generated or held out."""
+    draw = rng(5)
+    train, test, fresh = draw.normal(size=(3, 200, 400))
+    axes = np.linalg.svd(train - train.mean(axis=0), full_matrices=False)[2][:20]
+    own = {name: (x - train.mean(axis=0)) @ axes.T for name, x in (("train", train), ("test", test), ("g", fresh))}
+    found = {s.name: s for s in published_scores(generated=own["g"], train=own["train"], test=own["test"])}
+    density = found["density"]
+    assert density.estimate.interval[0] > 1.2  # the number that holds for features that do not know train
+    assert density.null.agrees(density.estimate.value) or density.estimate.agrees(density.null.value)
 
 
 def test_few_points_have_no_scores_and_nothing_fails():

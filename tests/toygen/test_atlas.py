@@ -13,9 +13,13 @@ from divergences import InputError
 from evaluation.intervals import wilson
 from toygen import atlas_table
 from toygen.atlas import Cell, Outcome, ablation, atlas, committed, full, main, run_cell
+from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.coins import CoinRecipe, CoinRun, Coins, fit_sharp
+from toygen.game import Game
+from toygen.negatives import Wrong
 from toygen.recipes import Recipe
 from toygen.runs import fit_gan
+from toygen.sampler import Sampler
 from toygen.targets import ring, target_by_name
 
 TINY = Cell("ring", width=4, steps=2, members=3, train_size=100, samples=200)
@@ -86,7 +90,9 @@ def test_shifts_move_each_patch_by_itself():
 def test_without_coins_it_is_the_ordinary_game():
     data = ring().sample(200, np.random.default_rng(0))
     common = {"width": 8, "depths": (2, 2), "chunk": 2, "latent_dim": 3}
-    ours = fit_sharp(data, recipe=CoinRecipe(**common, coins=0, spread=1.0, scatter=0.0, negatives=0.0), members=2, steps=3, seed=5)
+    ours = fit_sharp(
+        data, recipe=CoinRecipe(**common, coins=0, spread=1.0, scatter=0.0, negatives=0.0), members=2, steps=3, seed=5
+    )
     theirs = fit_gan(data, recipe=Recipe(**common), members=2, steps=3, seed=5)
     for name in ("generator", "discriminator"):
         np.testing.assert_allclose(ours.history[name], theirs.history[name], rtol=1e-6)
@@ -103,9 +109,82 @@ def test_a_member_with_coins_does_not_depend_on_its_companions():
     np.testing.assert_array_equal(both.sampler(3).push(z), alone.sampler(0).push(z))
 
 
+@pytest.mark.parametrize("scatter", [0.0, 0.5])
+def test_a_sampler_with_coins_survives_its_file(tmp_path, scatter):
+    data = ring().sample(200, np.random.default_rng(0))
+    recipe = CoinRecipe(width=8, depths=(2, 2), chunk=2, latent_dim=4, coins=2, scatter=scatter)
+    sampler = fit_sharp(data, recipe=recipe, members=2, steps=2).sampler(1)
+    again = Sampler.load(sampler.save(tmp_path / "s.npz"))
+    np.testing.assert_array_equal(again(300, np.random.default_rng(0)), sampler(300, np.random.default_rng(0)))
+
+    with np.load(tmp_path / "s.npz") as file:
+        arrays = dict(file)
+    arrays["network.before.coins"] = np.ones(4, dtype=bool)  # four coins have sixteen patches, not four
+    if scatter:
+        np.savez(tmp_path / "bad.npz", **arrays)
+        with pytest.raises(InputError, match="shifts"):
+            Sampler.load(tmp_path / "bad.npz")
+
+
+def test_a_run_with_coins_and_negatives_goes_on_as_if_never_stopped(tmp_path):
+    data = ring().sample(200, np.random.default_rng(0))
+    recipe = CoinRecipe(width=8, depths=(2, 2), chunk=2, latent_dim=4, coins=2)
+    whole = fit_sharp(data, recipe=recipe, members=2, steps=5)
+    stopped = CoinRun(data, recipe=recipe, members=2, steps=5)
+    for progress in stopped:
+        if progress.done == 3:
+            save_checkpoint(stopped, tmp_path / "c.pt")
+            break
+    resumed = CoinRun(data, recipe=recipe, members=2, steps=5)
+    load_checkpoint(resumed, tmp_path / "c.pt")
+    for _ in resumed:
+        pass
+    z = np.random.default_rng(1).standard_normal((50, 4))
+    np.testing.assert_array_equal(resumed.result().sampler(1).push(z), whole.sampler(1).push(z))
+
+
+def test_negatives_are_points_moved_by_the_widths_asked_for():
+    points = np.array([[0.0, 0.0], [100.0, 0.0]])
+    wrong = Wrong(points, (0.1, 2.0)).sample(40_000, np.random.default_rng(0))
+    left = wrong[wrong[:, 0] < 50]
+    assert abs(len(left) / 40_000 - 0.5) < 0.01
+    # s = exp U with U uniform between the logs: E s² = (b² − a²)/(2·log(b/a)), E s⁴ likewise; |s·ε|² has mean 2·E s²
+    # and second moment 8·E s⁴.
+    mean = 2 * (4 - 0.01) / (2 * math.log(20))
+    spread = math.sqrt(8 * (16 - 0.0001) / (4 * math.log(20)) - mean**2)
+    assert abs((left**2).sum(axis=1).mean() - mean) < 4 * spread / math.sqrt(len(left))
+
+
+def test_the_discriminator_sees_negatives_in_place_of_generated_points(monkeypatch):
+    data = ring().sample(50, np.random.default_rng(0))
+    recipe = CoinRecipe(width=8, depths=(2, 2), chunk=2, latent_dim=3, coins=2, batch=40, reach=(1e-6, 1e-5))
+    seen = []
+    judge = Game.of_discriminator
+
+    def watched(game, real, fake, mix=None):
+        seen.append(fake)
+        return judge(game, real, fake, mix)
+
+    monkeypatch.setattr(Game, "of_discriminator", watched)
+    for share, count in ((0.125, 5), (0.0, 0)):
+        seen.clear()
+        fit_sharp(data, recipe=dataclasses.replace(recipe, negatives=share), members=2, steps=2)
+        for fake in seen:
+            assert fake.shape == (2, 40, 2)
+            away = np.linalg.norm(fake.numpy()[:, :, None] - data, axis=-1).min(axis=-1)
+            # With so short a reach a negative lies on a training point, where no untrained generator puts anything.
+            assert (away[:, :count] < 1e-4).all()
+            assert (away[:, count:] > 1e-4).all()
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: CoinRecipe(latent_dim=10, negatives=1.0), "negatives"),
+        (lambda: CoinRecipe(latent_dim=10, negatives=0.1, penalty="consensus"), "consensus"),
+        (lambda: CoinRecipe(latent_dim=10, reach=(1.0,)), "reach"),
+        (lambda: CoinRecipe(latent_dim=10, reach=(0.0, 1.0)), "reach"),
+        (lambda: CoinRecipe(latent_dim=10, reach=(1.0, 0.1)), "reach"),
         (lambda: Coins(2, 3, 1.0), "coins must be at most the number of latents"),
         (lambda: Coins(2, 1, 0.0), "spread"),
         (lambda: CoinRecipe(latent_dim=2, coins=3), "latent_dim = 2"),
@@ -334,6 +413,27 @@ def test_text_shows_numbers_intervals_nulls_and_the_published(tmp_path):
     ours = next(line for line in text.splitlines() if line.startswith("this library"))
     assert "25.0 ± 0.0" in ours
     assert "90.0" in ours
+
+
+def test_an_ablation_stands_apart(tmp_path):
+    sharp = Cell("grid", recipe="sharp", width=4, steps=2, members=4, train_size=100, samples=200)
+    cells = [sharp, dataclasses.replace(sharp, changes=(("coins", 0),)), dataclasses.replace(sharp, steps=3)]
+    rows = [atlas_table.Row.of(_outcome(cell, [25] * 4, [0.9] * 4, total=25)) for cell in cells]
+    above, below = atlas_table.text(rows).split("ablation of the sharp recipe, grid: 25 modes")
+    below = below.split("published")[0]
+    assert above.count("(sharp 4)") == 1
+    assert below.count("(sharp 4)") == 2
+    assert "coins=0" in below
+    assert "coins=0" not in above
+
+
+def test_steps_are_named_where_they_tell_cells_apart():
+    cells = [TINY, dataclasses.replace(TINY, steps=7)]
+    rows = [atlas_table.Row.of(_outcome(cell, [8] * 3, [0.9] * 3)) for cell in cells]
+    assert [
+        line for line in atlas_table.text(rows).splitlines() if line.startswith("this library") and "7 steps" in line
+    ]
+    assert "2 steps" not in atlas_table.text(rows[:1])
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", None])

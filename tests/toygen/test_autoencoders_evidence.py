@@ -9,14 +9,13 @@ from scipy import integrate, stats
 
 from divergences import Discrete, Estimate, Gaussian, InputError, Quadrature, kl, mmd
 from evaluation.modes import mode_coverage
-from toygen import load_checkpoint, ring, save_checkpoint, two_peaks
+from toygen import autoencoder_command, load_checkpoint, ring, save_checkpoint, two_peaks
 from toygen.autoencoder_command import main
 from toygen.autoencoder_recipe import AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderRun, fit_autoencoder
 from toygen.codebook import Codebook, codebook_use
 from toygen.elbo_gap import mean_of
 from toygen.evidence import evidence, mean_over_members
-from toygen.networks import MLP
 from toygen.noisy_decoder import noisy_decoder
 from toygen.sampler import Sampler
 
@@ -28,7 +27,7 @@ TRAIN, TEST = (PEAKS.sample(n, np.random.default_rng(seed)) for n, seed in ((200
 @pytest.fixture(scope="module")
 def trained():
     recipe = AutoencoderRecipe(latent_dim=1, width=16, chunk=2)
-    return fit_autoencoder(TRAIN, recipe=recipe, members=2, steps=800, seed=5)
+    return fit_autoencoder(TRAIN, recipe=recipe, members=2, steps=600, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,13 @@ def test_the_order_of_the_bounds(trained, found):
 def test_the_shortfall_is_the_divergence(trained, found):
     law = trained.law(0)
     exact = kl(PEAKS, law, expect=Quadrature(tol=1e-6))
-    assert exact.value > 0
-    assert found.kl.agrees(exact.value)
-    # The interval of a mean over held-out points covers the law's: 300 sets of 60 points.
     sets = PEAKS.sample(300 * 60, np.random.default_rng(3))
     gains = (PEAKS.log_prob(sets) - law.log_prob(sets)).reshape(300, 60)
+    assert gains.mean() == pytest.approx(exact.value, abs=4 * gains.std() / np.sqrt(gains.size))
+    # The interval of a mean over held-out points covers that: 91.5 % at n = 60, for the gains are skewed.
     hits = sum(mean_of(gain, 0.0).agrees(exact.value) for gain in gains)
-    assert 0.90 < hits / 300 < 0.985
+    assert 0.88 < hits / 300 < 0.97
+    assert found.points.log_prob == pytest.approx(law.log_prob(TEST), abs=1e-6)
 
 
 def test_intervals_over_members_cover():
@@ -97,7 +96,7 @@ def test_intervals_over_members_cover():
 
 def test_too_much_noise_leaves_nothing_to_say():
     recipe = AutoencoderRecipe(latent_dim=1, width=8, chunk=1, noise=2.0)
-    ensemble = fit_autoencoder(TRAIN, recipe=recipe, members=1, steps=300)
+    ensemble = fit_autoencoder(TRAIN, recipe=recipe, members=1, steps=200)
     report = evidence(ensemble, TEST, 0, target=PEAKS, rng=np.random.default_rng(0))
     assert report.collapse.verdict == "collapsed"
     # The bound is tight for a bad reason: the model is the best single Gaussian of that noise.
@@ -126,13 +125,13 @@ def test_a_weight_scales_the_noise():
     data = np.random.default_rng(0).normal(size=(400, 1))
     data = (data - data.mean()) / data.std()
     recipe = AutoencoderRecipe(
-        latent_dim=1, depths=(0, 0), batch=200, learning_rate=0.03, noise=0.4, samples=4, chunk=3, betas=(0.9, 0.99)
+        latent_dim=1, depths=(0, 0), batch=200, learning_rate=0.03, noise=0.7, samples=4, chunk=3, betas=(0.9, 0.99)
     )
-    ensemble = fit_autoencoder(data, recipe=recipe, members=3, steps=400, beta=[0.5, 1.0, 3.0])
-    for place, beta in enumerate((0.5, 1.0, 3.0)):
+    ensemble = fit_autoencoder(data, recipe=recipe, members=3, steps=400, beta=[0.5, 1.0, 1.6])
+    for place, beta in enumerate((0.5, 1.0, 1.6)):
         slope = float(np.diff(ensemble.model(place).decode(np.array([[0.0], [1.0]])), axis=0)[0, 0])
-        assert slope**2 == pytest.approx(1 - beta * 0.16, rel=0.05)
-        assert ensemble.encode(data[:1], place)[1][0, 0] == pytest.approx(beta * 0.16, rel=0.07)
+        assert slope**2 == pytest.approx(1 - beta * 0.49, abs=0.03)
+        assert ensemble.encode(data[:1], place)[1][0, 0] == pytest.approx(beta * 0.49, abs=0.03)
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -177,7 +176,8 @@ def test_codebook_use():
     uses = [codebook_use(rng.choice(6, 200, p=shares), 6) for _ in range(1500)]
     hits = sum(use.perplexity.agrees(exact) for use in uses)
     assert 0.935 < hits / 1500 < 0.965
-    raw, corrected = (np.log([value(use) for use in uses]).mean() for value in (lambda u: u.raw, lambda u: float(u.perplexity)))  # fmt: skip
+    raw = np.log([use.raw for use in uses]).mean()
+    corrected = np.log([use.perplexity.value for use in uses]).mean()
     assert abs(corrected - np.log(exact)) < 0.25 * abs(raw - np.log(exact))
     assert all(use.dead >= 1 for use in uses)
     one = codebook_use(np.zeros(50), 4)
@@ -208,7 +208,7 @@ def test_the_codes_of_a_wae_look_like_the_prior_and_those_of_an_ae_do_not():
     scores = {}
     for kind in ("ae", "wae"):
         recipe = AutoencoderRecipe(kind=kind, width=16, chunk=1)
-        ensemble = fit_autoencoder(data, recipe=recipe, members=1, steps=500)
+        ensemble = fit_autoencoder(data, recipe=recipe, members=1, steps=300)
         codes = ensemble.encode(data[:300], 0)[0]
         scores[kind] = mmd(codes, prior, rng=np.random.default_rng(0), permutations=1)
         assert ensemble.history["error"][-50:].mean() < 0.3
@@ -258,8 +258,11 @@ def test_the_command_weighs_a_vae(tmp_path, capsys):
     assert told.count("±") > 15
     report = json.loads((tmp_path / "evidence.json").read_text())
     assert [one["member"] for one in report["members"]] == [0, 1]
+    for exact, one in zip(report["kl"], report["members"], strict=True):
+        assert exact["value"] == pytest.approx(one["kl"]["value"], abs=2 * one["kl"]["error"])
+    assert "activity" in told
     for one in report["members"]:
-        assert one["elbo"]["value"] < one["bound"]["value"] < one["log_prob"]["value"]
+        assert one["elbo"]["value"] < one["log_prob"]["value"]
         assert one["gap"]["value"] == pytest.approx(one["approximation"]["value"] + one["amortisation"]["value"])
     assert Sampler.load(tmp_path / "sampler.npz")(3, np.random.default_rng(0)).shape == (3, 1)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -268,6 +271,28 @@ def test_the_command_weighs_a_vae(tmp_path, capsys):
     }  # fmt: skip
     with np.load(tmp_path / "history.npz") as history:
         assert np.allclose(history["elbo"], history["reconstruction"] - history["kl"], rtol=1e-5)
+
+
+def test_the_command_goes_on_after_an_interruption(tmp_path, capsys, monkeypatch):
+    words = ["two_peaks", "--kind", "wae", *SMALL, "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    keep, kept = autoencoder_command.save_checkpoint, []
+
+    def interrupted(run, path):
+        kept.append(keep(run, path))
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(autoencoder_command, "_EVERY", 10)
+    monkeypatch.setattr(autoencoder_command, "save_checkpoint", interrupted)
+    assert main([*words, str(tmp_path / "parts")]) == 130
+    assert "20 steps" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "parts"), "--resume"]) == 0
+    for name in ("history.npz", "sampler.npz", "generated.npz"):
+        with np.load(tmp_path / "whole" / name) as one, np.load(tmp_path / "parts" / name) as other:
+            for key in one:
+                assert np.array_equal(one[key], other[key])
+    assert not (tmp_path / "parts" / "checkpoint.pt").exists()
 
 
 def test_the_command_compares_the_others(tmp_path, capsys):
@@ -287,21 +312,27 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
         ["parallel_lines", "--out", str(tmp_path)],
         ["spiral", "--scale", "0.1", "--out", str(tmp_path)],
         ["two_peaks", "--out", str(tmp_path), "--points", "3"],
+        ["two_peaks", "--out", str(tmp_path), "--latents", "3"],
         ["two_peaks"],
     ):
         assert main(words) == 2
         assert capsys.readouterr().err.startswith("toygen: error: ")
 
 
+def test_the_way_in(capsys):
+    from toygen.__main__ import main as toygen
+
+    with pytest.raises(SystemExit) as over:
+        toygen(["autoencoder", "--help"])
+    assert over.value.code == 0
+    assert "--free-bits" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_two_latents_on_the_ring():
     target = ring(scale=0.1)
-    ensemble = fit_autoencoder(
-        target.sample(5000, np.random.default_rng(0)),
-        recipe=AutoencoderRecipe(width=32, chunk=4),
-        members=4,
-        steps=2000,
-    )
+    data = target.sample(5000, np.random.default_rng(0))
+    ensemble = fit_autoencoder(data, recipe=AutoencoderRecipe(width=32, chunk=4), members=4, steps=2000)
     x = target.sample(60, np.random.default_rng(1))
     found = [evidence(ensemble, x, place, target=target, rng=np.random.default_rng(place)) for place in range(2)]
     for place, one in enumerate(found):

@@ -95,6 +95,9 @@ def test_bits():
     ensemble = fit_autoencoder(bits, recipe=recipe, members=1, steps=3)
     assert ensemble.noise is None
     assert (ensemble.model(0).posterior(bits[:5]).log_prob < 0).all()
+    assert set(np.unique(ensemble.model(0).sample(20, np.random.default_rng(0)))) <= {0.0, 1.0}
+    with pytest.raises(InputError, match="logits"):
+        ensemble.sampler(0)
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         fit_autoencoder(DATA, recipe=recipe, steps=1)
 
@@ -102,7 +105,7 @@ def test_bits():
 def linear_vae(steps=600, **changes):
     # Linear networks: probabilistic PCA. 2-D data, one latent.
     recipe = AutoencoderRecipe(
-        latent_dim=1, depths=(0, 0), batch=100, learning_rate=0.03, first_noise=1.0, samples=4, chunk=4, **changes
+        latent_dim=1, depths=(0, 0), batch=100, learning_rate=0.03, first_noise=1.0, samples=4, chunk=2, **changes
     )
     return fit_autoencoder(DATA, recipe=recipe, members=2, steps=steps, seed=1)
 
@@ -134,13 +137,13 @@ def test_a_noise_above_the_eigenvalue_collapses_the_posterior():
     # A latent pays off iff an eigenvalue of the covariance is above β·s²; s is in units of the data's scale.
     values = np.linalg.eigvalsh(np.cov(DATA.T, bias=True)) / DATA.var(axis=0).mean()
     for factor, verdict in ((1.3, "collapsed"), (0.3, "none")):
-        ensemble = linear_vae(300, noise=float(np.sqrt(factor * values[-1])))
+        ensemble = linear_vae(200, noise=float(np.sqrt(factor * values[-1])))
         report = posterior_collapse(*ensemble.encode(DATA, 0), rng=np.random.default_rng(0))
         assert report.verdict == verdict
     # A tenfold weight of the rate does the same, and free bits keep the unit alive.
-    heavy = linear_vae(300, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0)
+    heavy = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0)
     assert posterior_collapse(*heavy.encode(DATA, 0), rng=np.random.default_rng(0)).verdict == "collapsed"
-    free = linear_vae(300, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0, free_bits=0.5)
+    free = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0, free_bits=0.5)
     report = posterior_collapse(*free.encode(DATA, 0), rng=np.random.default_rng(0))
     assert report.verdict == "none"
     assert report.rate.value == pytest.approx(0.5 * np.log(2), rel=0.25)

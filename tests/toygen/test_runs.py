@@ -8,7 +8,7 @@ import torch
 
 from divergences import InputError
 from evaluation.modes import mode_coverage
-from toygen import GanRun, Recipe, Sampler, fit_gan, grid, recipe_for, ring
+from toygen import GanRun, MemberPlan, Recipe, Sampler, fit_gan, grid, recipe_for, ring
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import RECIPES, Units
@@ -231,6 +231,17 @@ def test_members_of_mixed_settings_are_bitwise_those_of_uniform_runs(name):
     assert len(networks) == 4 if PENALTIES[recipe.penalty].weighted(7.0) == PENALTIES[recipe.penalty] else 5
 
 
+def test_members_can_be_trained_again_from_their_plans():
+    first = fit(recipe=CHUNK, members=3, steps=6)
+    second = fit(recipe=CHUNK, members=[1, 1], learning_rates=[2e-3, 3e-3], seed=9, steps=6)
+    again = fit(recipe=CHUNK, members=[second.plans[1], first.plans[2], MemberPlan(1, 9, 2e-3, CHUNK.weights)], steps=6)
+    assert again.members == (1, 2, 1)
+    for place, (ensemble, old) in enumerate([(second, 1), (first, 2), (second, 0)]):
+        assert again.plans[place] == ensemble.plans[old]
+        assert torch.equal(weights(again, place), weights(ensemble, old))
+        assert again.sampler(place).about == ensemble.sampler(old).about
+
+
 def test_the_slot_does_not_matter_where_the_chunk_fills_the_registers():
     # 40 members are two chunks; in a mixed run of seeds the same members sit elsewhere.
     many = fit(recipe=CHUNK, members=40, steps=6)
@@ -279,6 +290,8 @@ def test_the_history_can_be_read_by_a_spreadsheet(six, tmp_path):
         ({"penalty_weights": [0.1, (0.1, 0.2, 0.3)]}, r"penalty_weights\[1\] must be a weight at the start and"),
         ({"penalty_weights": [0.1, -1]}, r"penalty_weights\[1\] must be in"),
         ({"members": [1, 1], "seeds": [4, 4]}, "members must differ in their index, seed"),
+        ({"members": [MemberPlan(0, 5, 1e-3, (0.1, 0.1))], "seeds": [4]}, "members are plans that say everything"),
+        ({"members": [MemberPlan(0, 5, 0.0, (0.1, 0.1))]}, r"learning_rates\[0\] must be in"),
         ({"device": "tpu"}, "device must be auto, cpu, cuda"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
         ({"device": 3.5}, "device must be auto, cpu, cuda"),
