@@ -170,6 +170,8 @@ def elsewhere(python: str, width: int, batch: int, members: int) -> Iterator[Lan
             yield lane
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):
+                asked.close()
 
 
 def flops(width: int, batch: int) -> float:

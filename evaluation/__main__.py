@@ -43,7 +43,7 @@ Exit status: 0 clear, 1 flagged, 3 inconclusive, 2 misuse or unreadable input. -
 inconclusive (the default), flagged (inconclusive counts as clear), never, or names of findings, separated by commas.
 
   mintmark compare A B --train FILE    which of two generators is nearer to the data (mintmark compare --help)
-  mintmark --claims [NAME ...]         check what is claimed of estimates from samples; --json prints JSON
+  mintmark --claims [NAME ...]         check what is claimed of estimates from samples (10 s); --json prints JSON
   mintmark generated.npz --train train.npz --test test.npz --modes modes.npz --html report.html
 """
 
@@ -85,7 +85,7 @@ def _claims(words: Sequence[str]) -> int:
         return claims_main(
             [word for word in words if word != "--claims"],
             prog="mintmark --claims",
-            description="Check claims about estimates from samples, each by two independent computations.",
+            description="Check claims about estimates from samples, each by two computations, in about 10 s.",
             claims=claims,
         )
 

@@ -8,6 +8,8 @@ squared error (Fryer, 1976; exact for every n)
 which falls like n^{-4/(4+d)}: slowly, and the more slowly the more dimensions. The other side draws samples, builds the
 estimate and integrates the squared error on a grid. A slope over finite n has not arrived at its limit; how far it is
 from it at these n is known from the closed form and stands as the error of the limit.
+
+Claims about scores stand in ``evaluation.claims_scores``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from jaxtyping import Float64
 
 from divergences import Estimate
 from divergences.claim import Claim, exact
+from evaluation.claims_scores import SCORE_CLAIMS
 from evaluation.kde import KDE
 
 __all__ = ["CLAIMS"]
@@ -156,4 +159,5 @@ CLAIMS: tuple[Claim, ...] = (
         )
         for dim in (1, 2)
     ),
+    *SCORE_CLAIMS,
 )

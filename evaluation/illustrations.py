@@ -84,12 +84,13 @@ def _of_modes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
 
 
 def _of_stacks(report: AuditReport, finding: Finding) -> Iterator[Picture]:
-    digits, missing = report.material.modes, finding.evidence["missing_classes"]
-    if not missing or not isinstance(digits, StackedDigits):
+    digits, lost = report.material.modes, finding.evidence["lost"]
+    if not lost or not isinstance(digits, StackedDigits):
         return
-    chosen = [missing[int(index)] for index in evenly(len(missing), 2 * _COLUMNS)]
-    images = np.stack([digits.example(tuple(classes)) for classes in chosen]).astype(report.material.train.array.dtype)
-    captions = ["".join(printable(name) for name in classes) for classes in chosen]
+    chosen = [lost[int(index)] for index in evenly(len(lost), 2 * _COLUMNS)]
+    images = np.stack([digits.example(tuple(one["classes"])) for one in chosen])
+    images = images.astype(report.material.train.array.dtype)
+    captions = [one["name"] for one in chosen]
     yield Picture(
         "what is missing: real digits, stacked to modes that were lost",
         "a grid of stacked digits of the missing modes",

@@ -322,7 +322,15 @@ def told_apart(
     n = min(len(generated), len(test))
     if n < FEWEST:
         return Case(None, lambda level: _untold(n))
-    found = two_sample(generated=generated, test=test, rng=rng, permutations=_PERMUTATIONS, most=_LARGEST, swept=swept)
+    # As many of each: only then is chance one half for the neighbours, too.
+    rows = [
+        np.arange(n) if len(points) == n else np.sort(rng.permutation(len(points))[:n]) for points in (generated, test)
+    ]
+    whole = len(generated) == len(test)
+    found = two_sample(
+        generated=generated[rows[0]], test=test[rows[1]], rng=rng, permutations=_PERMUTATIONS, most=_LARGEST,
+        swept=swept if whole else None,
+    )  # fmt: skip
     exact = found.p_value
     scores = {_AUC: found.classifier, _NEIGHBORS: found.neighbors}
     tails = {name: _tail(score) for name, score in scores.items()}
@@ -330,7 +338,7 @@ def told_apart(
     seen = scores[quantity]
     p_value = min(1.0, 2 * tails[quantity])
     looked = np.flatnonzero(np.isfinite(found.scores))
-    easiest = looked[np.argsort(-found.scores[looked], kind="stable")][:_EASIEST]
+    easiest = rows[0][looked[np.argsort(-found.scores[looked], kind="stable")][:_EASIEST]]
 
     def conclude(level: float) -> Finding:
         low, high = seen.interval
@@ -369,7 +377,8 @@ def told_apart(
                 "classifier": found.classifier,
                 "neighbors": found.neighbors,
                 "easiest": easiest.tolist(),
-                "looked_at": [min(len(points), _LARGEST) for points in (generated, test)],
+                "looked_at": n,
+                "shown_to_classifier": min(n, _LARGEST),
             },
         )
 

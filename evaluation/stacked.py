@@ -66,7 +66,6 @@ class StackedModes:
         answers: the mode of each image, as indices of ``classes``, shape (n, 3).
         n: generated images.
         rule: how all this was counted, in a sentence.
-        p_adjusted: p-value of "at least half of the fair share" of each mode, after Holm; shape (K, K, K).
     """
 
     captured: int
@@ -84,7 +83,6 @@ class StackedModes:
     answers: Int64[np.ndarray, "n 3"]
     n: int
     rule: str
-    p_adjusted: Float64[np.ndarray, "k k k"]
 
 
 def stack_images(
@@ -169,8 +167,7 @@ def stacked_modes(
     uniform = np.full(size**3, 1 / size**3)
     scores = histogram_scores(counts.ravel(), uniform, perfect.ravel())
     fewer = _p_too_few(counts, confusion, _outer(frequencies))
-    adjusted = holm(fewer.ravel()).reshape(counts.shape)
-    lost = np.argwhere(adjusted < alpha)
+    lost = np.argwhere(holm(fewer.ravel()).reshape(counts.shape) < alpha)
     accuracy = clopper_pearson(int(np.trace(confused)), int(confused.sum()))
     return StackedModes(
         captured=int((counts >= least).sum()),
@@ -192,7 +189,6 @@ def stacked_modes(
             f"right on {accuracy.value:.2%} of labelled digits ("
             + ("held-out folds)" if classifier is None else "train, which it should not have seen)")
         ),
-        p_adjusted=adjusted,
     )
 
 

@@ -146,9 +146,9 @@ def _stacked(finding: Finding) -> Iterator[Table]:
     evidence = finding.evidence
     yield Table.of(
         "Stacks that were lost, the surest first",
-        ("mode", "images", "p, after Holm"),
+        ("channels", "modes", "images", "expected", "p, after Holm"),
         [
-            (r["name"], str(r["hits"]), p_text(r["p_adjusted"]))
+            (r["name"], str(r["modes"]), str(r["hits"]), short(r["expected"]), p_text(r["p_adjusted"]))
             for r in sorted(evidence["lost"], key=lambda r: r["p_adjusted"])
         ],
     )

@@ -334,7 +334,8 @@ def _write(
     ensemble.write_history(folder / "history.csv", every=-(-options.steps // _MOST_ROWS))
     _save(folder / "train.npz", samples=data.train)
     _save(folder / "test.npz", samples=data.test)
-    (folder / "modes.npz").unlink(missing_ok=True)  # of an earlier run with another target
+    for name in ("modes.npz", "contact-sheet.png", "training.gif"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier run: not every run writes them
     if modes is not None:
         weights, parts = parts_of(modes)
         laws = [part for part in parts if isinstance(part, Gaussian)]

@@ -232,6 +232,8 @@ def _block(title: str, own: Sequence[Row]) -> str:
     sizes = sorted({row.cell.members for row in own})
     head = f"{title}: {own[0].total} modes; {' or '.join(map(str, sizes))} members per cell; 95 % intervals"
     null = f"a perfect generator: {own[0].total} modes, high quality {own[0].high_quality_null:.3f}, reverse KL 0"
+    if any(row.high_quality.interval[0] > row.high_quality_null for row in own):
+        null += "; a share above that is of modes narrower than the target's"
     return "\n".join([head, *_aligned([_HEAD, *(_line(row) for row in own)]), null])
 
 

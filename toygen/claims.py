@@ -3,8 +3,8 @@ r"""Claims that need training, checked on really trained networks: each pairs tw
 A claim holds if the two sides agree within the errors they state: no tolerance is set by hand. Where a statement is
 about how well training goes, the number it promises stands in the statement, and the end of a 99.9 % interval over
 seeds is held against it; where it is a statistical effect, the p-value of an exact test against a stated error rate.
-The statements stand in ``claims_discriminators``, ``claims_critics`` and ``claims_ensembles``, the trainings in
-``claims_studies``.
+The statements stand in ``claims_discriminators``, ``claims_gradients``, ``claims_critics`` and ``claims_ensembles``,
+the trainings in ``claims_studies``.
 
 ``python -m toygen --claims`` prints the table in two minutes of one core; names after it choose claims.
 """
@@ -20,11 +20,12 @@ from divergences.claims_table import claims_main
 from toygen.claims_critics import CRITICS
 from toygen.claims_discriminators import DISCRIMINATORS
 from toygen.claims_ensembles import ENSEMBLES
+from toygen.claims_gradients import GRADIENTS
 from toygen.claims_studies import LOG
 
 __all__ = ["CLAIMS", "claims_command"]
 
-CLAIMS: tuple[Claim, ...] = (*DISCRIMINATORS, *CRITICS, *ENSEMBLES)
+CLAIMS: tuple[Claim, ...] = (*DISCRIMINATORS, *GRADIENTS, *CRITICS, *ENSEMBLES)
 
 
 def claims_command(argv: Sequence[str]) -> int:

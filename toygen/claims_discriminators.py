@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, log_expit, ndtri
 
-from divergences import Estimate, LocationFamily, generator_gradient, hellinger, jsd, total_variation
+from divergences import Estimate, hellinger, jsd, total_variation
 from divergences.adversarial import CONVENTIONS, gan_regret
 from divergences.claim import Claim, exact
 from divergences.distributions import Gaussian
@@ -27,7 +27,6 @@ from toygen.claims_studies import (
     ensemble_mean,
     network_stage,
     outputs,
-    told,
     train_discriminators,
 )
 from toygen.sampler import Sampler
@@ -41,7 +40,6 @@ NOWOZIN = "f-GAN (Nowozin, Cseke, Tomioka, 2016), https://arxiv.org/abs/1606.007
 PINSKER = "Elements of information theory (Cover, Thomas, 2006), lemma 11.6.1, https://doi.org/10.1002/047174882X"
 DKW = "The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality (Massart, 1990), https://www.jstor.org/stable/2244426"
 BOREL = "The Brunn-Minkowski inequality in Gauss space (Borell, 1975), https://doi.org/10.1007/BF01425510"
-PRINCIPLED = "Towards Principled Methods for Training GANs (Arjovsky, Bottou, 2017), https://arxiv.org/abs/1701.04862"
 
 _STEPS = 3000
 _FINE = Quadrature(tol=1e-5, max_nodes=2_000_000)
@@ -216,56 +214,6 @@ def _filament(left: bool) -> Estimate:  # noqa: FBT001
     return exact(bound, "isoperimetry and the steepest slope of G")
 
 
-_DISTANCE = 3.0
-
-
-@told
-def vanishing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """At N(0, 1) against N(3, 1), G(z) = z + θ: ∂θ of both losses by autograd on trained D's, mean over 10⁵ points.
-
-    Returns saturating and non-saturating gradients (K,), and the largest half-width of their sampling errors (2,).
-    """
-    import torch
-
-    trained = _trained("minimax", f"gaussian {_DISTANCE}")
-    network = trained.discriminator
-    y = torch.from_numpy(np.random.default_rng(31).normal(_DISTANCE, 1.0, (1, 100_000, 1)))
-    points = y.expand(network.members, -1, -1).clone().requires_grad_()
-    a = network(points)[..., 0]
-    (slope,) = torch.autograd.grad(a.sum(), points)
-    logits, slopes = a.detach().numpy(), slope[..., 0].numpy()
-    # ∂θ log(1 − σ(a(z + θ))) = −σ(a)·a′ and ∂θ(−log σ(a(z + θ))) = −(1 − σ(a))·a′.
-    parts = [-expit(sign * logits) * slopes for sign in (1.0, -1.0)]
-    errors = np.array([_Z * part.std(axis=1).max() / math.sqrt(part.shape[1]) for part in parts])
-    return parts[0].mean(axis=1), parts[1].mean(axis=1), errors
-
-
-def _exact_gradient(loss: str) -> Estimate:
-    law = Gaussian(0.0, 1.0)
-    return generator_gradient(law, LocationFamily(law), _DISTANCE, loss=loss)
-
-
-def _ratio() -> Estimate:
-    saturating, other, _ = vanishing()
-    return ensemble_mean(np.abs(saturating) / np.abs(other), "autograd on trained D's")
-
-
-def _exact_ratio() -> Estimate:
-    first, second = _exact_gradient("saturating"), _exact_gradient("non_saturating")
-    return Estimate(
-        1.25 * abs(first.value / second.value),
-        1.25 * first.error / abs(second.value) + second.error,
-        method="1.25 times the exact ratio at D*",
-    )
-
-
-def _non_saturating_share() -> Estimate:
-    """What the trained discriminators' gradients have in common with the exact one, as a share of it."""
-    _, other, errors = vanishing()
-    best = _exact_gradient("non_saturating").value
-    return ensemble_mean(other / best, "autograd on trained D's, in units of the exact gradient", errors[1] / abs(best))
-
-
 def _near(name: str, stage: str, law: str, bound: float) -> Claim:
     return Claim(
         name,
@@ -401,23 +349,5 @@ DISCRIMINATORS: tuple[Claim, ...] = (
         NOWOZIN,
         lambda: exact(0.48),
         lambda: at_least(_kl_bound()),
-    ),
-    Claim(
-        "saturating-gradient-vanishes",
-        r"\frac{|E_q \partial_\theta \log(1 - D)|}{|E_q \partial_\theta \log D|} \le 1.25 \cdot "
-        r"(\text{the exact ratio at } D^*) \text{ for trained } D;\ N(0,1), N(3,1)",
-        "≤",
-        PRINCIPLED,
-        lambda: at_most(_ratio()),
-        _exact_ratio,
-    ),
-    Claim(
-        "non-saturating-gradient-stays",
-        r"\tfrac12 \le E_q \partial_\theta(-\log D) / E_q \partial_\theta(-\log D^*) \text{ for trained } D;\ "
-        r"N(0,1), N(3,1)",
-        "≤",
-        GOODFELLOW,
-        lambda: exact(0.5, "stated"),
-        lambda: at_least(_non_saturating_share()),
     ),
 )

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import logsumexp, ndtri
+from scipy.special import logsumexp, ndtri, stdtrit
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_count, as_generator
@@ -203,11 +203,11 @@ def importance_draws(
 
 
 def mean_of(values: Float64[np.ndarray, " n"], numerical: float) -> Estimate:
-    """The mean of independent values, with a normal 95 % interval and their numerical error on top."""
-    half = (
-        float(ndtri((1 + _LEVEL) / 2)) * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-    )
-    return Estimate(float(values.mean()), half + numerical, level=_LEVEL, method="mean over points", n=len(values))
+    """The mean of independent values, with Student's 95 % interval and their numerical error on top."""
+    n, half = len(values), np.inf
+    if n > 1:
+        half = float(stdtrit(n - 1, (1 + _LEVEL) / 2)) * float(values.std(ddof=1)) / np.sqrt(n)
+    return Estimate(float(values.mean()), half + numerical, level=_LEVEL, method="mean over points", n=n)
 
 
 def _rate(mean: np.ndarray, variance: np.ndarray) -> Float64[np.ndarray, " n"]:

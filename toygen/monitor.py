@@ -304,7 +304,10 @@ def _densities(
     elif latent > 2:
         reason = f"latents of {latent} dimensions: a density by change of variables needs at most 2"
     elif latent != dim:
-        reason = f"latents of {latent} and points of {dim} dimensions: p_g has no density by change of variables"
+        remedy = f"; it has one with Recipe(latent_dim={dim})" if dim <= 2 else ""
+        reason = (
+            f"latents of {latent} and points of {dim} dimensions: p_g has no density by change of variables{remedy}"
+        )
     elif not hasattr(target, "log_prob"):
         reason = "the target has no density"
     if reason:

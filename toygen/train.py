@@ -10,6 +10,11 @@ elementwise (SGD, Adam, RMSProp) then treats the members as if they were alone; 
 all of them together (clipping by global norm, LAMB, L-BFGS) would not, and must not be used here.
 
 The same holds for a member that diverges: its NaN stays its own.
+
+**Neither torch.compile nor CUDA graphs.** On a CPU, compiled networks take as long as these (0.95 times the rate, see
+``benchmarks/ensembles.py --compiled``), and what is compiled cannot be differentiated twice, which every penalty on a
+slope asks for. Launches that a CUDA graph would save were not measured; whoever captures one finds static shapes here,
+but random numbers that numpy draws on the CPU.
 """
 
 from __future__ import annotations

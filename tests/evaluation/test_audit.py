@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from divergences import Estimate, Gaussian, InputError, Mixture
 from evaluation import AuditSettings, Moments, Samples, Verdict, audit
 from evaluation.findings import Case, Finding, decide
+from evaluation.tables import tables_of
 
 GRID = Mixture([Gaussian([x, y], 0.0025 * np.eye(2)) for x in range(-4, 5, 2) for y in range(-4, 5, 2)])
 
@@ -364,3 +365,37 @@ def test_regions_are_lost_without_anybody_naming_modes(digits, tmp_path):
     rows = [row for region in finding.evidence["regions"] for row in region["examples"][:3]]
     assert np.mean(labels[rows] == 1) > 0.9
     assert finding.evidence["detection"]["rows"]
+
+
+def test_sets_of_unequal_size_are_told_apart_no_more_often():
+    """A fresh sample has more neighbours of its kind where its kind is more: chance is one half only at equal sizes."""
+    told = []
+    for seed in range(20):
+        draw = rng(seed)
+        report = audit(
+            generated=draw.normal(size=(1500, 3)), train=draw.normal(size=(100, 3)), test=draw.normal(size=(60, 3)),
+            rng=draw,
+        )  # fmt: skip
+        finding = report["two-sample"]
+        told.append(finding.evidence["neighbors"].value)
+        assert finding.verdict is not Verdict.FLAGGED
+        assert finding.evidence["looked_at"] == 60
+        assert len(set(finding.evidence["easiest"])) == 8
+    # 20 shares of 120 neighbours each: four standard errors.
+    assert abs(np.mean(told) - 0.5) < 4 * 0.07 / np.sqrt(20)
+
+
+def test_modes_say_where_they_stand_and_how_wide_they_are(grid):
+    train, test, _ = grid
+    draw = rng(8)
+    generated = GRID.sample(1500, draw)
+    near = np.abs(generated - [0, 0]).max(axis=1) < 1
+    generated[near] += [0.06, 0.0]
+    finding = audit(generated=generated, train=train, test=test, modes=GRID, rng=rng())["partial collapse"]
+    records = {record["name"]: record for record in finding.evidence["per_mode"]}
+    middle = next(k for k, part in enumerate(GRID.components) if np.allclose(part.mean, 0))
+    # 0.06 at a standard deviation of 0.05.
+    assert records[str(middle)]["shift"].agrees(1.2)
+    assert finding.verdict is Verdict.CLEAR
+    assert f"not flagged: {middle}." in finding.meaning
+    assert "mean shift" in " ".join(tables_of(finding)[0].head)

@@ -1,10 +1,12 @@
 """Claims about estimates from samples hold, and could fail."""
 
+import importlib
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +37,39 @@ def test_a_wrong_mass_would_show():
     assert not replace(mass, right=lambda: Estimate(1.001, 0.0)).check().agrees
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     assert np.isfinite([claim.right().value for claim in CLAIMS]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "module", "function"),
+    [
+        ("kid_shift", "raw", "kernel", "kid"),
+        ("fid_debiased", "raw", "frechet", "fid"),
+        ("fid_plain_bias", "value", "frechet", "fid"),
+    ],
+)
+def test_the_other_number_would_fail(name, field, module, function, monkeypatch):
+    """Biased numbers in the place of debiased ones, and the other way round, are told apart."""
+    claim = next(claim for claim in CLAIMS if claim.name == name)
+    place = importlib.import_module(f"evaluation.{module}")
+    true = getattr(place, function)
+
+    def swapped(**sets):
+        number = getattr(true(**sets), field)
+        return SimpleNamespace(value=number, raw=number)
+
+    monkeypatch.setattr(place, function, swapped)
+    assert not claim.check().agrees
+
+
+def test_the_nulls_know_k_and_the_sizes():
+    from evaluation.manifold import prdc
+
+    rng = np.random.default_rng(0)
+    claim = next(claim for claim in CLAIMS if claim.name == "coverage_null_normal_2d")
+    for k, n, m in ((2, 90, 60), (3, 60, 90)):
+        draws = [rng.standard_normal((n + m, 2)) for _ in range(25)]
+        values = [prdc(generated=x[:m], reference=x[m:], k=k).coverage.value for x in draws]
+        assert not Estimate(np.mean(values), 4 * np.std(values) / 25**0.5).agrees(claim.right())
 
 
 def test_the_command_prints_the_table(capsys):

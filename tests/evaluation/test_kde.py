@@ -134,6 +134,10 @@ def test_pruning_changes_nothing(dim, monkeypatch):
         return law.log_prob(query), KDE(x, bandwidth="cv", kernel="epanechnikov", weights=w).bandwidth
 
     pruned = both()
+    monkeypatch.setattr(kde, "_BLOCK", 37)
+    blocked = both()
+    np.testing.assert_array_equal(blocked[0], pruned[0])
+    assert blocked[1] == pytest.approx(pruned[1], rel=1e-6)
     monkeypatch.setattr(kde, "_TREE_DIM", 0)
     full = both()
     assert np.isneginf(full[0]).any()

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -148,7 +149,8 @@ def test_links_lead_somewhere(page):
 def test_pictures_of_images_show_pairs_classes_and_samples(image_report):
     page = to_html(image_report)
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
-    assert len(captions) == 6
+    assert len(captions) == 7
+    assert any("recognises most easily" in caption for caption in captions)
     assert any("what is missing: training samples of class 2" in caption for caption in captions)
     assert any("each above its nearest training image and held-out image" in caption for caption in captions)
     assert sum(len(a.get("src", "")) for _, a in parsed(page)) > 50_000
@@ -244,6 +246,31 @@ def test_the_scores_stand_in_all_three_formats(report, page):
         # One sentence that says which direction is good, or what the ends mean.
         assert re.search("higher is better|lower is better|Lower is better|below", score.meaning)
     assert "SCORES, without a verdict" in report.to_text()
+
+
+def test_the_text_ends_with_the_protocol(report):
+    told = report.to_text().split("\nPROTOCOL\n")[1]
+    assert f"seed: {report.protocol['seed']}" in told
+    assert "fingerprint of the features:" in told
+    assert "numpy: " in told
+
+
+def test_numbers_stop_where_their_interval_drowns_them():
+    share = Estimate(2.5e-8, 1e-3, level=0.95, bounds=(0.0, 0.00109))
+    assert number(share) == "0 [0, 0.00109]"
+    assert number(Estimate(1.0558, 0.08, level=0.95, bounds=(0.97784, 1.13912))) == "1.056 [0.978, 1.139]"
+    assert number(Estimate(math.inf, 0.0, level=0.95, bounds=(1234.4, math.inf))) == "at least 1234"
+    assert beside(6.3e-6, Estimate(-0.43, 1.1, level=0.95)) == "0"
+
+
+def test_nothing_is_said_twice(report, image_report):
+    """What could have been missed stands in a table, and not in the text above it as well."""
+    for one in (report, image_report):
+        text = one.to_text()
+        assert text.count("What this audit could have missed") == sum("detection" in f.evidence for f in one.findings)
+        for finding in one.findings:
+            sentences = [s for s in re.split(r"(?<=[.?]) ", finding.meaning) if len(s) > 30]
+            assert len(sentences) == len(set(sentences))
 
 
 def test_too_few_samples_have_no_score_but_the_distance(tmp_path):

@@ -79,7 +79,7 @@ def test_the_shortfall_is_the_divergence(trained, found):
     sets = PEAKS.sample(300 * 60, np.random.default_rng(3))
     gains = (PEAKS.log_prob(sets) - law.log_prob(sets)).reshape(300, 60)
     assert gains.mean() == pytest.approx(exact.value, abs=4 * gains.std() / np.sqrt(gains.size))
-    # The interval of a mean over held-out points covers that: 91.5 % at n = 60, for the gains are skewed.
+    # The interval of a mean over held-out points covers that: 92 % at n = 60, for the gains are skewed.
     hits = sum(mean_of(gain, 0.0).agrees(exact.value) for gain in gains)
     assert 0.88 < hits / 300 < 0.97
     assert found.points.log_prob == pytest.approx(law.log_prob(TEST), abs=1e-6)
@@ -329,6 +329,7 @@ def test_the_way_in(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_latents_on_the_ring():
     target = ring(scale=0.1)
     data = target.sample(5000, np.random.default_rng(0))
@@ -351,6 +352,7 @@ def test_two_latents_on_the_ring():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_on_the_ring_every_kind_finds_the_modes():
     target = ring(scale=0.1)
     data = target.sample(5000, np.random.default_rng(0))

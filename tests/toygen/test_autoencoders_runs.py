@@ -102,12 +102,12 @@ def test_bits():
         fit_autoencoder(DATA, recipe=recipe, steps=1)
 
 
-def linear_vae(steps=600, **changes):
+def linear_vae(steps=600, beta=None, **changes):
     # Linear networks: probabilistic PCA. 2-D data, one latent.
     recipe = AutoencoderRecipe(
         latent_dim=1, depths=(0, 0), batch=100, learning_rate=0.03, first_noise=1.0, samples=4, chunk=2, **changes
     )
-    return fit_autoencoder(DATA, recipe=recipe, members=2, steps=steps, seed=1)
+    return fit_autoencoder(DATA, recipe=recipe, members=2, steps=steps, seed=1, beta=beta)
 
 
 def ppca(data, k):
@@ -136,14 +136,15 @@ def test_a_linear_vae_reaches_the_maximum_likelihood_of_probabilistic_pca():
 def test_a_noise_above_the_eigenvalue_collapses_the_posterior():
     # A latent pays off iff an eigenvalue of the covariance is above β·s²; s is in units of the data's scale.
     values = np.linalg.eigvalsh(np.cov(DATA.T, bias=True)) / DATA.var(axis=0).mean()
-    for factor, verdict in ((1.3, "collapsed"), (0.3, "none")):
-        ensemble = linear_vae(200, noise=float(np.sqrt(factor * values[-1])))
-        report = posterior_collapse(*ensemble.encode(DATA, 0), rng=np.random.default_rng(0))
-        assert report.verdict == verdict
+
+    def verdict(ensemble, place=0):
+        return posterior_collapse(*ensemble.encode(DATA, place), rng=np.random.default_rng(0)).verdict
+
+    assert verdict(linear_vae(200, noise=float(np.sqrt(1.3 * values[-1])))) == "collapsed"
     # A tenfold weight of the rate does the same, and free bits keep the unit alive.
-    heavy = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0)
-    assert posterior_collapse(*heavy.encode(DATA, 0), rng=np.random.default_rng(0)).verdict == "collapsed"
-    free = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=10.0, free_bits=0.5)
+    both = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=[1.0, 10.0])
+    assert [verdict(both, place) for place in (0, 1)] == ["none", "collapsed"]
+    free = linear_vae(200, noise=float(np.sqrt(0.3 * values[-1])), beta=[10.0, 10.0], free_bits=0.5)
     report = posterior_collapse(*free.encode(DATA, 0), rng=np.random.default_rng(0))
     assert report.verdict == "none"
     assert report.rate.value == pytest.approx(0.5 * np.log(2), rel=0.25)

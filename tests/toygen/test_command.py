@@ -233,7 +233,8 @@ def test_the_table_of_claims_is_loaded_when_asked_for(monkeypatch, capsys):
 
 @pytest.mark.parametrize("target", ["checkerboard", "two_moons", "parallel_lines", "scipy:gamma:2.0"])
 def test_targets_without_gaussian_modes(tmp_path, capsys, target):
-    (tmp_path / "modes.npz").write_bytes(b"of an earlier run")
+    for name in ("modes.npz", "training.gif"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
     assert main([target, "--members", "2", "--out", str(tmp_path), *FAST]) == 0
     told = capsys.readouterr().out
     assert "sliced W1 to 100 held-out points, by member:" in told

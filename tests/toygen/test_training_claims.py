@@ -12,6 +12,7 @@ from divergences.claim import Claim
 from toygen import claims_critics, claims_discriminators, claims_ensembles, claims_studies
 from toygen.claims import CLAIMS, claims_command
 from toygen.claims_studies import Stage, at_least, at_most, ensemble_mean, shift_generator
+from toygen.networks import MLP
 
 CHEAP = ("memorizer-sits-on-train", "memorizer-misses-the-law")
 
@@ -155,6 +156,17 @@ def test_the_exact_critic_is_not_beaten_and_twice_as_steep_a_claim_would_be(monk
     assert proof == pytest.approx(distance, rel=0.05)
     assert proof <= distance + 1e-12
     assert 5 * proof > distance
+
+
+@pytest.mark.parametrize(("size", "holds"), [(0.01, True), (0.5, False), (0.001, False)])
+def test_weights_that_are_not_at_the_bound_break_the_claim(monkeypatch, size, holds):
+    network = MLP([1, 4, 1], np.random.default_rng(0).spawn(2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(size * torch.sign(parameter))
+    trained = claims_studies.Trained(None, network.double())  # type: ignore[arg-type]
+    monkeypatch.setattr(claims_critics, "_trained", lambda penalty: trained)
+    assert claim("clipped-weights-pile-up").check().agrees is holds
 
 
 def test_the_command_checks_what_is_named(capsys):
