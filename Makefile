@@ -38,7 +38,7 @@ figures: $(VENV)/.installed
 # The packages compared with may live in an environment of their own: make bench OTHER=/path/to/its/python
 bench: $(VENV)/.installed
 	@echo "== transport_and_quadrature"; $(BIN)/python -W ignore benchmarks/transport_and_quadrature.py
-	@for name in neighbors_and_manifold frechet_and_kernel kde; do echo "== $$name"; \
+	@for name in neighbors_and_manifold frechet_and_kernel kde ensembles; do echo "== $$name"; \
 		$(BIN)/python -W ignore benchmarks/$$name.py --other $(OTHER) || exit 1; done
 
 calibrate: $(VENV)/.installed

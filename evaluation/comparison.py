@@ -38,6 +38,7 @@ from evaluation.frechet import PER_DIMENSION, score
 from evaluation.moments import Moments
 from evaluation.samples import Samples
 from evaluation.sets import check_together, chosen_features, embedded, taken
+from evaluation.tables import p_text
 
 __all__ = ["Comparison", "compare"]
 
@@ -86,7 +87,7 @@ class Comparison:
             f"  FID of A       {number(self.a)}",
             f"  FID of B       {number(self.b)}",
             f"  A − B          {number(self.difference)} (95 %)",
-            f"  p-value        {self.p_value:.2g} of equal distances, two-sided; decided below {self.alpha:g}",
+            f"  p-value        {p_text(self.p_value)} of equal distances, two-sided; decided below {self.alpha:g}",
             f"  compared with  {'held-out' if self.reference == 'test' else 'training'} data, features {self.features}",
         ]
         if self.note:

@@ -25,7 +25,10 @@ summed up as ``shape, min, median, max``. ``evidence`` holds what the finding re
 * ``detection``: ``unit, power, level, rows[]`` of ``name, n, weight, expected, loss``: the least share of a mode, class
   or region whose loss is found with that power at that n ("inf": not even all of it);
 * of *mode loss*: ``per_mode[]``, ``rule, minimum_hits``, and the divergences of the histogram less their floors
-  (``reverse_kl, noise_floor, forward_kl, forward_floor, jsd, jsd_floor``); or ``regions[]`` without known modes;
+  (``reverse_kl, noise_floor, forward_kl, forward_floor, jsd, jsd_floor``); or ``regions[]`` without known modes; or,
+  of stacked digits, ``lost[]`` of ``name, classes, modes, hits, expected, p_adjusted``;
+* of *partial collapse*: ``per_mode[]`` of ``name, ratio, p_adjusted``; of known modes ``volume, shift, shift_null``;
+* of *two-sample*: ``classifier, neighbors, exact_p_value, looked_at``, and ``easiest``: rows recognised most easily;
 * of *distribution*: ``plain, plain_bias, held_out, margin``;
 * of *memorization*: ``suspects[]`` of ``generated, train, distance, score, p_value, q_value, nearest_test,
   test_distance``, ``suspect_count``, and ``discoveries``: samples at each false-discovery rate.

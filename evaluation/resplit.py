@@ -18,9 +18,10 @@ A share has Clopper and Pearson's interval for that many *independent* trials as
 Graubard), so that it is honest near 0 and 1, with degrees of freedom that fall as the design effect grows: few balls
 that hold many points make a variance that is badly known. (In one and two dimensions balls of outliers can be that
 large: of samples that reach much of the data by outliers only, recall has a design effect that grows with n, about as
-√n, and parts see less of it than there is; in such a case 91 % were covered, with 200 points.) Everything else has value ± t·SE, on a logarithmic scale where it is a
-mean of counts. What it covers is the **expected score at these sample sizes**, over new draws of both samples: not the
-limit for infinite samples, which for these scores is another number.
+√n, and parts see less of it than there is; in such a case 91 % were covered, with 200 points.) Everything else has
+value ± t·SE, on a logarithmic scale where it is a mean of counts. What it covers is the **expected score at these
+sample sizes**, over new draws of both samples: not the limit for infinite samples, which for these scores is another
+number.
 
 References:
     The jackknife estimate of variance (Efron, Stein, 1981), https://doi.org/10.1214/aos/1176345462. Confidence

@@ -168,8 +168,12 @@ def _manifold(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep 
     for name, meaning in meanings.items():
         null = None if found.null is None else getattr(found.null, name)
         if beside is not None and (name == "density" or (name == "coverage" and len(test) == len(generated))):
-            null = replace(getattr(beside, name), note="score of test=")
+            null = _of_test(getattr(beside, name))
         yield Score(name, getattr(found, name), null, meaning)
+
+
+def _of_test(null: Estimate | None) -> Estimate | None:
+    return None if null is None else replace(null, note="score of test=")
 
 
 def _held(swept: Sweep) -> Sweep | None:
@@ -223,7 +227,7 @@ def _single(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | 
     for name, scores in found.items():
         score, null = scores.median, scores.null_median
         if score.n is not None and score.n >= _FEWEST:
-            yield Score(name, score, None if null is None else replace(null, note="score of test="), meanings[name])
+            yield Score(name, score, _of_test(null), meanings[name])
 
 
 def _curve(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:
@@ -250,7 +254,7 @@ def _angles(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Sco
         return  # a point at the origin has no angle
     found = memorization_distance(generated=generated, train=train, test=test)
     meaning = "Mean of the least 1 − |cos| to train, the number in MiFID; far below the null is copying."
-    yield Score("MiFID's distance", found.distance, found.null, meaning)
+    yield Score("MiFID's distance", found.distance, _of_test(found.null), meaning)
 
 
 def _repeats(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
@@ -265,7 +269,7 @@ def _repeats(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[
         "Birthday paradox: so many equally likely outcomes would coincide as often as the samples do, nearer to each "
         "other than any two held-out ones; far below the null, samples repeat."
     )
-    yield Score("support size", found.size, found.null, meaning)
+    yield Score("support size", found.size, _of_test(found.null), meaning)
 
 
 def _kernel(generated: np.ndarray, train: np.ndarray, test: Any) -> Score:

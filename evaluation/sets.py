@@ -16,6 +16,9 @@ from evaluation.samples import Samples, as_samples
 
 __all__ = ["check_together", "chosen_features", "embedded", "taken"]
 
+# Twice the pixels of 64 × 64 in colour are out: an audit of those takes 7 GiB, and memory grows as the square.
+_MOST_DIMENSIONS = 2**14
+
 
 def taken(value: Any, name: str) -> Samples:
     """Samples as they are, or an array checked; a path is refused."""
@@ -63,10 +66,16 @@ def chosen_features(wanted: Any, train: Samples, labels: np.ndarray | None) -> A
 
 
 def embedded(embed: Callable[..., Any], samples: Samples, name: str) -> Float64[np.ndarray, "n d"]:
-    """Features of every sample, one row each."""
+    """Features of every sample, one row each, and no more of them than a covariance has room for."""
     points = as_points(embed(samples.array), f"the features of {name}")
     if len(points) != len(samples):
         raise InputError(
             f"features= made {len(points)} rows of the {len(samples)} samples of {name}; one each is needed."
+        )
+    dim = points.shape[1]
+    if dim > _MOST_DIMENSIONS:
+        raise InputError(
+            f"{name} has features of {dim} dimensions, and their covariance would take {dim**2 * 8 / 2**30:.0f} GiB; "
+            f"at most {_MOST_DIMENSIONS} are taken. Use fewer: pca:64, or random-conv or classifier for images."
         )
     return points

@@ -208,7 +208,7 @@ def shipped() -> list[Row]:
 def text(rows: Sequence[Row]) -> str:
     """The table as text: our cells target by target, then published numbers and ours by one protocol."""
     apart = _ablation(rows)
-    main = [row for row in rows if row not in apart]
+    main = _main(rows)
     blocks = []
     for target in dict.fromkeys(row.cell.target for row in main):
         blocks.append(_block(target, [row for row in main if row.cell.target == target]))
@@ -237,22 +237,32 @@ def _block(title: str, own: Sequence[Row]) -> str:
     return "\n".join([head, *_aligned([_HEAD, *(_line(row) for row in own)]), null])
 
 
+def _main(rows: Sequence[Row]) -> list[Row]:
+    """All but changes of the sharp recipe; of that itself the largest cell for each target."""
+    plain = [row for row in rows if row.cell.recipe == "sharp" and not row.cell.changes]
+    largest = {
+        target: max((row for row in plain if row.cell.target == target), key=_kind)
+        for target in {row.cell.target for row in plain}
+    }
+    return [row for row in rows if row.cell.recipe != "sharp" or row is largest.get(row.cell.target)]
+
+
 def _ablation(rows: Sequence[Row]) -> list[Row]:
-    """Rows of the sharp recipe with changes, and what they are changes of."""
-    sharp = [row for row in rows if row.cell.recipe == "sharp"]
+    """Changes of the sharp recipe, and what they are changes of."""
+    sharp, main = [row for row in rows if row.cell.recipe == "sharp"], _main(rows)
     kinds = {_kind(row) for row in sharp if row.cell.changes}
-    return [row for row in sharp if _kind(row) in kinds]
+    apart = [row for row in sharp if row.cell.changes or _kind(row) in kinds or row not in main]
+    return sorted(apart, key=_kind)
 
 
 def _kind(row: Row) -> tuple[str, int, int]:
-    return row.cell.target, row.cell.steps, row.cell.members
+    return row.cell.target, row.cell.members, row.cell.steps
 
 
 def _heat_map(rows: Sequence[Row]) -> Any:
     from evaluation.pictures import new_figure, style
 
-    apart = _ablation(rows)
-    rows = [row for row in rows if row not in apart] or rows
+    rows = _main(rows) or rows
     names = _games(rows)
     games = list(dict.fromkeys(names))
     targets = list(dict.fromkeys(row.cell.target for row in rows))

@@ -140,7 +140,7 @@ def monitor(
     densities: Any = None,
     rng: Any = None,
 ) -> Truth:
-    """Look at all members at once, and compare them with the truth.
+    """Look at all members that were asked for at once, and compare them with the truth.
 
     Args:
         step: a ``Progress``, which carries the networks; or a ``Step``, with the networks handed over by name.
@@ -162,23 +162,26 @@ def monitor(
     generator, discriminator = _players(step, generator, discriminator, yardstick.target)
     known = _objective(step, objective)
     size, n = generator.members, yardstick.n // (2 * discriminator.pack) * 2 * discriminator.pack
-    inner, members = _whose(step, size)
+    inner, members, places = _whose(step, size)
     if rng is None:
-        rng = np.random.default_rng([inner.index, *members])
-    streams = as_generator(rng).spawn(size)
+        streams = [np.random.default_rng([inner.index, member]) for member in members]
+    else:
+        streams = as_generator(rng).spawn(size)
     latents = np.stack([stream.standard_normal((n, generator.sizes[0])) for stream in streams])
     x = np.stack([yardstick.target.sample(n, stream) for stream in streams])
     mix = np.stack([stream.random((n // discriminator.pack, 1)) for stream in streams])
     y = clouds(generator, latents)
     absent: dict[str, str] = {}
     found: dict[str, Any] = _coverage(y, yardstick, absent)
-    found["transport"] = transport(y, x)
     found["steepest"], found["slope"] = slopes_between(discriminator, x, y, mix)
     found |= _game(generator, discriminator, known, latents, x, y, absent)
-    found |= _densities(generator, discriminator, known, yardstick.target, densities, streams, absent)
+    found |= _densities(generator, discriminator, known, yardstick.target, densities, places, streams, absent)
+    # Networks are evaluated whole, so that no number hangs on who else was asked for; the rest is done for the wanted.
+    found = {name: _of(value, places) for name, value in found.items()}
+    found["transport"] = transport(y[places], x[places])
     return Truth(
         step=int(inner.index),
-        members=members,
+        members=tuple(members[place] for place in places),
         transport_null=yardstick.transport_null,
         modes_null=yardstick.modes_null,
         high_quality_null=yardstick.quality_null,
@@ -188,9 +191,18 @@ def monitor(
     )
 
 
-def _whose(step: Progress | Step, size: int) -> tuple[Step, tuple[int, ...]]:
-    """The round, and the indices of the members."""
-    return (step.step, step.members) if isinstance(step, Progress) else (step, tuple(range(size)))
+def _whose(step: Progress | Step, size: int) -> tuple[Step, tuple[int, ...], list[int]]:
+    """The round, the indices of the members, and the places of those that were asked for."""
+    if isinstance(step, Step):
+        return step, tuple(range(size)), list(range(size))
+    return step.step, step.members, list(range(size) if step.places is None else step.places)
+
+
+def _of(value: Any, places: list[int]) -> Any:
+    """The numbers of some members."""
+    if isinstance(value, Readings):
+        return Readings(value.value[places], value.error[places])
+    return value[places] if isinstance(value, np.ndarray) else value
 
 
 def _parts_of(target: Any) -> Parts | None:
@@ -290,6 +302,7 @@ def _densities(
     objective: Objective | None,
     target: Any,
     densities: Any,
+    wanted: list[int],
     streams: list[np.random.Generator],
     absent: dict[str, str],
 ) -> dict[str, Any]:
@@ -298,8 +311,8 @@ def _densities(
     latent, dim = generator.sizes[0], generator.sizes[-1]
     if densities is None:
         densities = generator.members if dim == 1 else 0
-    wanted, reason = as_count(densities, "densities", minimum=0), ""
-    if wanted == 0:
+    count, reason = as_count(densities, "densities", minimum=0), ""
+    if count == 0:
         reason = "not asked for: densities=0"
     elif latent > 2:
         reason = f"latents of {latent} dimensions: a density by change of variables needs at most 2"
@@ -319,12 +332,12 @@ def _densities(
     elif convention is None:
         absent["regret"] = "D's output is no logit" if objective else "the objective was not named"
     healthy = generator.healthy() & discriminator.healthy()
-    places = [k for k in range(min(wanted, generator.members)) if healthy[k]]
+    places = [k for k in wanted[:count] if healthy[k]]
     known, refused = known_law(
         generator, discriminator, target, convention=convention, places=places, rngs=streams, n=_POINTS
     )
     if refused:
-        absent["jsd of some"] = "; ".join(f"place {k}: {why}" for k, why in refused.items())
+        absent["jsd of some"] = "; ".join(f"place {wanted.index(k)}: {why}" for k, why in refused.items())
     found: dict[str, Any] = {"jsd": known.jsd, "singular_mass": known.singular_mass}
     if convention is None:
         absent["best"] = absent["regret"]

@@ -63,6 +63,7 @@ class Progress(NamedTuple):
         total: steps of the whole run.
         step: the last step; its losses are those of ``members``.
         members: indices of the members of the chunk in training.
+        places: places in the chunk of those that were asked for; the others only keep the shapes the same.
         generator: their averaged generators, as they stand.
         discriminator: their discriminators, as they stand.
         recipe: how they are trained.
@@ -75,6 +76,7 @@ class Progress(NamedTuple):
     generator: MLP
     discriminator: MLP
     recipe: Recipe | None = None
+    places: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -239,10 +241,12 @@ class GanRun:
             if i == len(self._chunks):
                 self._chunks.append(self._chunk(plans))
             chunk = self._chunks[i]
+            size = self._recipe.chunk
+            places = tuple(place - i * size for place in self._places if place // size == i)
             for step in chunk.train():
                 done = i * self._steps + step.index + 1
                 networks = chunk.average.network, chunk.discriminator
-                yield Progress(done, total, step, chunk.members, *networks, self._recipe)
+                yield Progress(done, total, step, chunk.members, *networks, self._recipe, places)
 
     def result(self) -> GanEnsemble:
         """The trained ensemble.

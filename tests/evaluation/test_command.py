@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
     np.savetxt(place / "copier.csv", copies, delimiter=",", header="x,y", comments="")
     np.save(place / "nan.npy", np.full((20, 2), np.nan))
     np.save(place / "three.npy", rng.normal(size=(50, 3)))
+    np.save(place / "large.npy", rng.integers(0, 256, (4, 74, 74, 3), dtype=np.uint8))
     np.save(place / "pickle.npy", np.array([object()] * 3, dtype=object), allow_pickle=True)
     (place / "cut.npz").write_bytes((place / "train.npz").read_bytes()[:500])
     (place / "labels.txt").write_text("\n".join(["cat", "dog"] * 300))
@@ -126,6 +127,7 @@ BAD = {
     "missing train": (("good.npy", "--train", "nowhere.npz"), "there is no such file"),
     "nan": (("nan.npy", "--train", "train.npz"), "holds NaN in 20 of 20 rows"),
     "dimensions": (("three.npy", "--train", "train.npz"), "shape (3,) and train= points of shape (2,)"),
+    "pixels": (("large.npy", "--train", "large.npy"), "16428 dimensions, and their covariance would take 2 GiB"),
     "pickle": (("pickle.npy", "--train", "train.npz"), "pickled Python objects"),
     "cut": (("good.npy", "--train", "cut.npz"), "not a complete .npz"),
     "key": (("good.npy", "--train", "train.npz:x"), "no array 'x'; it holds samples"),
@@ -347,3 +349,23 @@ def test_moved_copies_are_looked_for_on_request(tmp_path, capsys):
     assert json.loads(report.read_text())["protocol"]["views"] == "mirror"
     assert main([*told, "--views", "turn", "--quiet"]) == 2
     assert "views= must be shift:N" in capsys.readouterr().err
+
+
+def test_stacked_digits_are_asked_for_by_two_files(tmp_path, capsys):
+    """Four classes told apart by their brightness; the second channel never shows the last one."""
+    draw = np.random.default_rng(0)
+
+    def stacks(n, most):
+        codes = np.stack([draw.integers(0, 4, n), draw.integers(0, most, n), draw.integers(0, 4, n)], axis=-1)
+        return (40 * codes[:, None, None, :] + draw.integers(0, 9, (n, 2, 2, 3))).astype(np.uint8)
+
+    labels = np.arange(80) % 4
+    digits = (40 * labels[:, None, None] + draw.integers(0, 9, (80, 2, 2))).astype(np.uint8)
+    paths = {name: str(tmp_path / f"{name}.npy") for name in ("g", "t", "h", "digits", "labels")}
+    for name, array in zip(paths, (stacks(300, 3), stacks(80, 4), stacks(80, 4), digits, labels), strict=True):
+        np.save(paths[name], array)
+    told = [paths["g"], "--train", paths["t"], "--test", paths["h"], "--stacked", paths["digits"], paths["labels"]]
+    assert main([*told, "--fail-on", "mode loss"]) == 1
+    assert "·3·" in capsys.readouterr().out
+    assert main([*told, "--modes", paths["t"]]) == 2
+    assert "give one of them" in capsys.readouterr().err

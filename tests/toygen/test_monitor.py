@@ -495,6 +495,23 @@ def test_three_lines_are_enough():
     assert (at_start["transport"] != again["transport"]).all()
 
 
+@pytest.mark.parametrize("asked", [1, [3, 1]])
+def test_only_those_are_looked_at_who_were_asked_for(asked):
+    data, truth = RING.sample(100, np.random.default_rng(0)), yardstick(RING, 40)
+
+    def look(members):
+        *_, last = GanRun(data, recipe=replace(TINY, chunk=4), members=members, steps=2)
+        return monitor(last, truth, densities=2)
+
+    every, some = look(4), look(asked)
+    chosen = [0] if asked == 1 else asked
+    assert some.members == tuple(chosen)
+    for name, column in some.columns().items():
+        if name not in ("jsd", "jsd_error", "best", "best_error", "regret", "regret_error", "singular_mass"):
+            np.testing.assert_array_equal(column, every.columns()[name][chosen], err_msg=name)
+    assert np.isfinite(some.columns()["jsd"]).all()
+
+
 def test_history_is_arrays_and_csv(tmp_path):
     history = watched(members=4)[1]
     with pytest.raises(InputError, match="different chunks"):
