@@ -33,6 +33,9 @@ __all__ = ["MomentStream", "Moments", "disagreements"]
 
 # What the numbers do not depend on beyond rounding.
 _RECORDED_ONLY = ("versions", "device")
+_TILE = 256
+# Twice the pixels of 64 × 64 in colour are out: an audit of those takes 7 GiB, and memory grows as the square.
+_MOST_DIMENSIONS = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +68,8 @@ class Moments:
             raise InputError(f"mean and covariance must be (d,) and (d, d); they are {mean.shape}, {covariance.shape}.")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise InputError("mean and covariance must be finite; they hold NaN or infinite values.")
-        if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-12 * float(np.abs(covariance).max())):
-            raise InputError("covariance must be symmetric.")
         object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
+        object.__setattr__(self, "covariance", _symmetrized(covariance))
         object.__setattr__(self, "n", as_count(self.n, "n", minimum=2))
         object.__setattr__(self, "fingerprint", _checked_fingerprint(self.fingerprint))
         if self.samples is not None:
@@ -87,9 +88,10 @@ class Moments:
             fingerprint: what they depend on, if known.
 
         Raises:
-            InputError: NaN, wrong shape, or fewer than two rows.
+            InputError: NaN, wrong shape, fewer than two rows, or more dimensions than a covariance has room for.
         """
         x = as_points(features, name, minimum=2)
+        check_room(x.shape[1], name)
         mean = x.mean(axis=0)
         centered = x - mean
         return cls(mean, centered.T @ centered / (len(x) - 1), len(x), x, fingerprint)
@@ -194,12 +196,13 @@ class MomentStream:
         """Take in the rows of ``batch`` (n, d).
 
         Raises:
-            InputError: NaN, wrong shape, or another dimension than before.
+            InputError: NaN, wrong shape, another dimension than before, or more than a covariance has room for.
         """
         x = as_points(batch, "batch", dim=None if self._mean is None else self._mean.size)
         mean = x.mean(axis=0)
         centered = x - mean
         if self._mean is None:
+            check_room(x.shape[1], "batch")
             self.n, self._mean, self._scatter = len(x), mean, centered.T @ centered
             return
         total = self.n + len(x)
@@ -218,6 +221,24 @@ class MomentStream:
         if self.n < 2:
             raise InputError(f"a covariance needs at least two rows; {self.n} came in the batches.")
         return Moments(self._mean, self._scatter / (self.n - 1), self.n, None, self._fingerprint)
+
+
+def _symmetrized(matrix: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d d"]:
+    """(S + Sᵀ)/2, tile by tile: a matrix read by rows and by columns at once is slow.
+
+    Raises:
+        InputError: S and Sᵀ differ by more than rounding in single precision.
+    """
+    twin, noise = np.empty(matrix.shape), 1e-12 * max(float(matrix.max()), -float(matrix.min()))
+    for i in range(0, len(matrix), _TILE):
+        for j in range(i, len(matrix), _TILE):
+            rows, columns = slice(i, i + _TILE), slice(j, j + _TILE)
+            one, other = matrix[rows, columns], matrix[columns, rows].T
+            if (np.abs(one - other) > noise + 1e-6 * np.minimum(np.abs(one), np.abs(other))).any():
+                raise InputError("covariance must be symmetric.")
+            twin[rows, columns] = (one + other) / 2
+            twin[columns, rows] = twin[rows, columns].T
+    return twin
 
 
 def disagreements(one: Moments, other: Moments) -> list[str]:
@@ -249,6 +270,19 @@ def _checked_fingerprint(fingerprint: Any) -> dict[str, Any] | None:
     except (TypeError, ValueError) as error:
         raise InputError(f"fingerprint must hold plain JSON values: {error}.") from error
     return plain
+
+
+def check_room(dim: int, name: str) -> None:
+    """No more dimensions than a covariance has room for.
+
+    Raises:
+        InputError: there are more.
+    """
+    if dim > _MOST_DIMENSIONS:
+        raise InputError(
+            f"{name} has features of {dim} dimensions, and their covariance would take {dim**2 * 8 / 2**30:.0f} GiB; "
+            f"at most {_MOST_DIMENSIONS} are taken. Use fewer: pca:64, or random-conv or classifier for images."
+        )
 
 
 def as_moments(features: Any, name: str) -> Moments:

@@ -66,7 +66,8 @@ def mode_loss(found: ModeCoverage, *, level: float = 0.05) -> Case:
     def conclude(granted: float) -> Finding:
         lost = p_values < granted
         states = np.select([lost & ~reached, lost, ~reached], ["missing", "starved", "undecided"], "reached")
-        verdict, meaning = _mode_answer(found, states, names, granted)
+        blind = all(math.isinf(row.loss) for row in missed if row.n == found.n)
+        verdict, meaning = _mode_answer(found, states, names, granted, blind=blind)
         unsure = int((states == "undecided").sum())
         return Finding(
             name="mode loss",
@@ -118,7 +119,9 @@ def mode_loss(found: ModeCoverage, *, level: float = 0.05) -> Case:
     return Case(float(p_values.min()) if found.n >= FEWEST else None, conclude)
 
 
-def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], level: float) -> tuple[Verdict, str]:
+def _mode_answer(
+    found: ModeCoverage, states: np.ndarray, names: list[str], level: float, *, blind: bool
+) -> tuple[Verdict, str]:
     def called(state: str) -> str:
         picked = [name for name, own in zip(names, states, strict=True) if own == state]
         return f"mode{'s' if len(picked) > 1 else ''} {listed(picked)}" if picked else ""
@@ -138,6 +141,10 @@ def _mode_answer(found: ModeCoverage, states: np.ndarray, names: list[str], leve
         return Verdict.INCONCLUSIVE, (
             f"{unsure or 'None'} of {found.total} modes got no high-quality sample, but {found.n} samples are too few "
             f"to judge: {found.power_note}. Draw more samples."
+        )
+    if blind:
+        return Verdict.INCONCLUSIVE, (
+            f"Every mode is reached, but {found.n} samples would not show that one of them is starved. Draw more."
         )
     return Verdict.CLEAR, (
         f"Every mode is reached, and none is significantly below {SHARE_MARGIN:g} of its fair share. Smaller losses "

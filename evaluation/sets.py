@@ -12,12 +12,10 @@ from jaxtyping import Float64
 from divergences.checks import as_points
 from divergences.errors import InputError
 from evaluation.features import features as named_features
+from evaluation.moments import check_room
 from evaluation.samples import Samples, as_samples
 
 __all__ = ["check_together", "chosen_features", "embedded", "taken"]
-
-# Twice the pixels of 64 × 64 in colour are out: an audit of those takes 7 GiB, and memory grows as the square.
-_MOST_DIMENSIONS = 2**14
 
 
 def taken(value: Any, name: str) -> Samples:
@@ -72,10 +70,5 @@ def embedded(embed: Callable[..., Any], samples: Samples, name: str) -> Float64[
         raise InputError(
             f"features= made {len(points)} rows of the {len(samples)} samples of {name}; one each is needed."
         )
-    dim = points.shape[1]
-    if dim > _MOST_DIMENSIONS:
-        raise InputError(
-            f"{name} has features of {dim} dimensions, and their covariance would take {dim**2 * 8 / 2**30:.0f} GiB; "
-            f"at most {_MOST_DIMENSIONS} are taken. Use fewer: pca:64, or random-conv or classifier for images."
-        )
+    check_room(points.shape[1], name)
     return points

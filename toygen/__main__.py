@@ -27,6 +27,7 @@ from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
 from toygen.animation import Film
 from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.interrupts import between_steps
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import recipe_for
@@ -72,6 +73,18 @@ class _Data:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _chosen(words)
+    except (InputError, OSError) as error:
+        print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        # While a GAN or an autoencoder trains, more is said and done: see _train.
+        print("toygen: interrupted", file=sys.stderr)
+        return 130
+
+
+def _chosen(words: list[str]) -> int:
     if words[:1] == ["atlas"]:
         from toygen import atlas
 
@@ -84,11 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from toygen.claims import claims_command
 
         return claims_command(words[1:])
-    try:
-        return _run(_parser().parse_args(words))
-    except (InputError, OSError) as error:
-        print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return _run(_parser().parse_args(words))
 
 
 _DESCRIPTION = """\
@@ -247,12 +256,14 @@ def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
 
     clock = _Clock(run.done)
     try:
-        for progress in run:
-            clock.show(progress)
-            if film is not None:
-                film.look(progress)
-            if options.checkpoint and progress.done % options.checkpoint == 0 and progress.done < progress.total:
-                put_aside()
+        with between_steps() as hear:
+            for progress in run:
+                clock.show(progress)
+                if film is not None:
+                    film.look(progress)
+                if options.checkpoint and progress.done % options.checkpoint == 0 and progress.done < progress.total:
+                    put_aside()
+                hear()
     except KeyboardInterrupt:
         if options.checkpoint:
             put_aside()

@@ -384,6 +384,17 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(one) for one in value) if isinstance(value, list) else value
 
 
+_EXAMPLES = """\
+examples:
+  python -m toygen atlas
+      the table that comes with the library: nothing is trained.
+  python -m toygen atlas --out runs/atlas --list
+      names the cells (objective, penalty, target, capacity), and says which of them are there.
+  python -m toygen atlas --out runs/atlas --targets ring --members 8 --steps 500
+      a small one of one's own; interrupted and started again, it computes the cells that are missing.
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, and status 2."""
@@ -391,7 +402,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="toygen atlas", description="How often does a GAN lose a mode, and which part decides?")
+    parser = _Parser(
+        prog="python -m toygen atlas",
+        description="How often does a GAN lose a mode, and which part of the recipe decides?",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where cells are kept; what is missing is computed")
     parser.add_argument("--full", action="store_true", help="objective × penalty × target × capacity (days)")
     parser.add_argument("--ablation", action="store_true", help="the sharp recipe without each of its parts")
@@ -419,7 +435,7 @@ def _run(options: argparse.Namespace) -> int:
         changed = [
             name
             for name in ("full", "ablation", "targets", "members", "steps", "list")
-            if getattr(options, name) not in (None, False)
+            if getattr(options, name) is not None and getattr(options, name) is not False
         ]
         if changed:
             raise InputError(f"--{changed[0]} needs --out DIR, a folder for the cells.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from divergences import InputError
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoders import VQVAE, Autoencoder, Likelihood, Vae, Wae
 from toygen.codebook import Codebook
@@ -51,6 +52,7 @@ class AutoencoderChunk:
     ) -> None:
         self.members = tuple(range(number * recipe.chunk, (number + 1) * recipe.chunk))
         self.done = 0
+        self._whole = True  # no player has moved that others wait for
         self._recipe, self._steps = recipe, steps
         sequences = [np.random.SeedSequence(seed, spawn_key=(member,)).spawn(5) for member in self.members]
         streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
@@ -74,6 +76,7 @@ class AutoencoderChunk:
     def train(self) -> Iterator[Step]:
         """Take the steps that are left; yield after each."""
         self._set_rate()
+        self._whole = False
         for step in train(self._turns, self._batches, self._steps, start=self.done):
             for name, values in {**step.losses, **self.player.parts}.items():
                 if name not in self._history:
@@ -81,10 +84,22 @@ class AutoencoderChunk:
                 self._history[name][step.index] = values
             self.done = step.index + 1
             self._set_rate()
+            self._whole = True
             yield step
+            self._whole = False
+        self._whole = True
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, and all that ``result`` needs."""
+        """All that the next step depends on, and all that ``result`` needs.
+
+        Raises:
+            InputError: the last step was broken off halfway.
+        """
+        if not self._whole:
+            raise InputError(
+                "the run was stopped in the middle of a step and cannot go on from there bit by bit: load its last "
+                "checkpoint, or start anew."
+            )
         return {
             "done": self.done,
             "modules": [module.state_dict() for module in self.player.modules()],

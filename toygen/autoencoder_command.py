@@ -27,6 +27,7 @@ from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.codebook import codebook_use
 from toygen.evidence import Evidence, evidence, mean_over_members
+from toygen.interrupts import between_steps
 from toygen.runs import versions
 from toygen.targets import grid, ring, target_by_name, two_peaks
 
@@ -192,11 +193,13 @@ def _train(run: AutoencoderRun, options: argparse.Namespace) -> bool:
         load_checkpoint(run, place)
         print(f"resumed after {run.done} steps", file=sys.stderr)  # noqa: T201
     try:
-        for progress in run:
-            if progress.done % _EVERY == 0 and progress.done < progress.total:
-                save_checkpoint(run, place)
-                if sys.stderr.isatty():
-                    print(f"step {progress.done} of {progress.total}", file=sys.stderr)  # noqa: T201
+        with between_steps() as hear:
+            for progress in run:
+                if progress.done % _EVERY == 0 and progress.done < progress.total:
+                    save_checkpoint(run, place)
+                    if sys.stderr.isatty():
+                        print(f"step {progress.done} of {progress.total}", file=sys.stderr)  # noqa: T201
+                hear()
     except KeyboardInterrupt:
         save_checkpoint(run, place)
         print(f"interrupted after {run.done} steps; go on with --resume", file=sys.stderr)  # noqa: T201

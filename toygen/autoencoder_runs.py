@@ -35,6 +35,7 @@ from divergences.distributions import Distribution
 from toygen.autoencoder_chunks import AutoencoderChunk
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoders import VQVAE
+from toygen.checkpoints import need_same_run
 from toygen.latent_law import LatentLaw
 from toygen.latent_model import LatentModel
 from toygen.networks import MLP, stack
@@ -191,13 +192,15 @@ class AutoencoderRun:
         self,
         train: Any,
         *,
-        recipe: AutoencoderRecipe | None = None,
+        recipe: Any = None,
         members: Any = 8,
         steps: Any = 5000,
         seed: Any = 0,
         beta: Any = None,
     ) -> None:
-        self._recipe = AutoencoderRecipe() if recipe is None else recipe
+        self._recipe: AutoencoderRecipe = AutoencoderRecipe() if recipe is None else recipe
+        if not isinstance(self._recipe, AutoencoderRecipe):
+            raise InputError(f"recipe must be a toygen.AutoencoderRecipe; it is {recipe!r}.")
         self._train = as_points(train, "train", minimum=2)
         self._units = Units.of(self._train)
         binary = self._recipe.kind in BAYESIAN and self._recipe.likelihood == "bernoulli"
@@ -264,12 +267,7 @@ class AutoencoderRun:
         Raises:
             InputError: the state of a run that is defined otherwise.
         """
-        theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(self.definition()))
-        if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
-            raise InputError(
-                f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "
-                "or start anew in another place."
-            )
+        need_same_run(state, self.definition())
         self._chunks = [self._chunk(i) for i in range(len(state["chunks"]))]
         for chunk, found in zip(self._chunks, state["chunks"], strict=True):
             chunk.restore(found)
@@ -338,7 +336,7 @@ class AutoencoderRun:
 def fit_autoencoder(
     train: Any,
     *,
-    recipe: AutoencoderRecipe | None = None,
+    recipe: Any = None,
     members: Any = 8,
     steps: Any = 5000,
     seed: Any = 0,

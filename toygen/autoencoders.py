@@ -35,7 +35,7 @@ from divergences.errors import InputError
 from toygen.codebook import Codebook
 from toygen.elbo import as_weight, elbo, iwae_bound, log_bernoulli, log_gaussian, log_weights, reparametrize
 from toygen.networks import MLP
-from toygen.players import _Stream as Stream
+from toygen.players import Stream
 from toygen.train import Turn
 
 __all__ = ["Autoencoder", "Likelihood", "VQVAE", "Vae", "Wae", "imq_mmd"]

@@ -8,6 +8,7 @@ nothing that could be executed.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -19,7 +20,7 @@ import torch
 from divergences.errors import InputError
 from evaluation.files import write_atomically
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "need_same_run", "save_checkpoint"]
 
 _FORMAT = "mintmark checkpoint 1"
 
@@ -74,3 +75,21 @@ def load_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> None:
     place = Path(path)
     for half in place.parent.glob(f".{place.name}.*"):
         half.unlink(missing_ok=True)
+
+
+def need_same_run(state: dict[str, Any], definition: dict[str, Any]) -> None:
+    """Refuse the state of a run that was defined otherwise.
+
+    Args:
+        state: of the run that was put aside; ``state["definition"]`` is JSON.
+        definition: of the run that shall go on.
+
+    Raises:
+        InputError: they differ; it says in what.
+    """
+    theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(definition))
+    if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
+        raise InputError(
+            f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "
+            "or start anew in another place."
+        )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from divergences import Gaussian
+from divergences import Gaussian, InputError
 from toygen.networks import MLP
 from toygen.objectives import OBJECTIVES
 from toygen.optimizers import MemberOptimizer
@@ -73,6 +73,7 @@ class Chunk:
     ) -> None:
         self.members = tuple(plan.member for plan in plans)
         self.done = 0
+        self._whole = True  # no player has moved that others wait for
         self._recipes = [plan.recipe(recipe) for plan in plans]
         self._kind = [(plan.learning_rate, plan.weights) for plan in plans]
         self._kinds = dict(zip(self._kind, self._recipes, strict=True))
@@ -100,20 +101,33 @@ class Chunk:
     def train(self) -> Iterator[Step]:
         """Take the steps that are left; yield after each."""
         self._set_out()
+        self._whole = False
         for step in train(self._turns, self._batches, self._steps, start=self.done):
             self.average.update()
             for name, losses in step.losses.items():
                 self._losses[name][step.index] = losses
             self.done = step.index + 1
             self._set_out()
+            self._whole = True
             yield step
+            self._whole = False
+        self._whole = True
 
     def losses(self, name: str) -> Float64[np.ndarray, "steps k"]:
         """Of one player, over all steps."""
         return self._losses[name].double().cpu().numpy()
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, and all that ``result`` needs."""
+        """All that the next step depends on, and all that ``result`` needs.
+
+        Raises:
+            InputError: the last step was broken off halfway.
+        """
+        if not self._whole:
+            raise InputError(
+                "the run was stopped in the middle of a step and cannot go on from there bit by bit: load its last "
+                "checkpoint, or start anew."
+            )
         return {
             "done": self.done,
             "rounds": self.average.rounds,

@@ -31,7 +31,7 @@ from torch import Tensor
 from toygen.chunks import Chunk, MemberPlan, latent_law
 from toygen.game import Game
 from toygen.objectives import OBJECTIVES
-from toygen.players import _Stream as Stream
+from toygen.players import Stream
 from toygen.recipes import Recipe, Units
 
 __all__ = ["NegativesChunk", "Wrong"]

@@ -23,7 +23,7 @@ from toygen.objectives import Objective
 from toygen.penalties import Penalty, clip_weights, none
 from toygen.train import Turn
 
-__all__ = ["adam", "gan", "minibatches"]
+__all__ = ["Minibatches", "Stream", "adam", "gan", "minibatches"]
 
 AHEAD = 64
 
@@ -72,9 +72,9 @@ def gan(
     first = next(generator.parameters())
     streams = _member_rngs(rng, len(first))
     kind = (first.dtype, first.device)
-    noise = _Stream(lambda stream, n: latent.sample(n, stream), streams[0], *kind)
-    mixes = _Stream(lambda stream, n: stream.random((n, 1)), streams[1], *kind)
-    blurs = _Stream(lambda stream, n: stream.standard_normal(n), streams[2], *kind)
+    noise = Stream(lambda stream, n: latent.sample(n, stream), streams[0], *kind)
+    mixes = Stream(lambda stream, n: stream.random((n, 1)), streams[1], *kind)
+    blurs = Stream(lambda stream, n: stream.standard_normal(n), streams[2], *kind)
     weights = list(discriminator.parameters())
 
     def seen(x: Tensor) -> Tensor:
@@ -137,14 +137,14 @@ def minibatches(
     size = as_count(size, "size")
     rows = _member_rngs(rng, as_count(members, "members"))[0]
     # Indices stay integers; only the gathered points are of the networks' dtype.
-    stream = _Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64, points.device)
+    stream = Stream(lambda own, n: own.integers(0, len(points), n), rows, torch.int64, points.device)
     return Minibatches(points, stream, size)
 
 
 class Minibatches(Iterator[Tensor]):
     """Endless minibatches; ``stream`` knows where they stand."""
 
-    def __init__(self, points: Tensor, stream: _Stream, size: int) -> None:
+    def __init__(self, points: Tensor, stream: Stream, size: int) -> None:
         self.stream = stream
         self._points, self._size = points, size
 
@@ -153,7 +153,7 @@ class Minibatches(Iterator[Tensor]):
         return self._points[self.stream.take(self._size)]
 
 
-class _Stream:
+class Stream:
     """Batches of random numbers, one row of the tensor per member, each from its own generator.
 
     Numbers are drawn by numpy wherever the networks live: they are the same on every device.

@@ -42,7 +42,7 @@ from jaxtyping import Bool, Float64
 from divergences import Gaussian, InputError
 from divergences.checks import as_count, as_generator, as_number, as_points
 from evaluation.files import write_atomically
-from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.checkpoints import load_checkpoint, need_same_run, save_checkpoint
 from toygen.chunks import LOSSES, Chunk, MemberPlan, latent_law
 from toygen.devices import as_device
 from toygen.networks import MLP, stack
@@ -205,7 +205,7 @@ class GanRun:
         self,
         train: Any,
         *,
-        recipe: Recipe = _STANDARD,
+        recipe: Any = _STANDARD,
         members: Any = 32,
         steps: Any = 20_000,
         seed: Any = 0,
@@ -214,9 +214,11 @@ class GanRun:
         penalty_weights: Any = None,
         device: Any = "cpu",
     ) -> None:
+        if not isinstance(recipe, Recipe):
+            raise InputError(f"recipe must be a toygen.Recipe, such as recipe_for('hinge'); it is {recipe!r}.")
         self._train = as_points(train, "train", minimum=2)
         self._units = Units.of(self._train)
-        self._recipe = recipe
+        self._recipe: Recipe = recipe
         self._steps = as_count(steps, "steps", minimum=0)
         self._seed = as_count(seed, "seed", minimum=0)
         self._device = as_device(device)
@@ -302,12 +304,7 @@ class GanRun:
         Raises:
             InputError: the state of a run that is defined otherwise.
         """
-        theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(self.definition()))
-        if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
-            raise InputError(
-                f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "
-                "or start anew in another place."
-            )
+        need_same_run(state, self.definition())
         self._chunks = []
         for plans, found in zip(self._layout, state["chunks"], strict=False):
             chunk = self._chunk(plans)
@@ -360,7 +357,7 @@ class GanRun:
 def fit_gan(
     train: Any,
     *,
-    recipe: Recipe = _STANDARD,
+    recipe: Any = _STANDARD,
     members: Any = 32,
     steps: Any = 20_000,
     seed: Any = 0,

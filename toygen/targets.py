@@ -319,7 +319,7 @@ def embedded(
 
     **Scoring.** The paper calls a sample good within 10 σ of its mean. A *perfect* sample lies √700 ≈ 26 σ away, so a
     perfect generator scores 0. ``evaluation.mode_coverage`` uses the Mahalanobis distance and its χ² quantile instead:
-    a perfect generator scores 0.989, whatever the dimension. (At full size it takes minutes, for its own null.)
+    a perfect generator scores 0.989, whatever the dimension.
 
     Args:
         modes: how many; at most ``inner_dim``.

@@ -8,7 +8,7 @@ import scipy.linalg
 
 from divergences import InputError
 from evaluation import bures
-from evaluation.bures import Pair
+from evaluation.bures import Pair, _root_of_weights, _sums_of_weights
 from evaluation.frechet import Moments, class_fid, fid, fid_influence
 from tests.evaluation.rivals import rival
 
@@ -414,3 +414,35 @@ def test_classes_that_alternate_with_the_rows_are_halved_fairly():
     assert found.value == pytest.approx(found.raw, rel=0.1)
     shuffled = fid(generated=rng.permutation(generated), reference=rng.permutation(reference))
     assert found.agrees(shuffled)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3, 1e6])
+def test_few_columns_make_the_weights_of_the_bias(spread):
+    """Σ_k R_ik R_jk is s_i s_j/(s_i + s_j) in all pairs, the smallest included."""
+    s = np.geomspace(1 / spread, spread, 1500) * 7.0
+    root = _root_of_weights(s)
+    assert root.shape[1] < len(s) / 4
+    np.testing.assert_allclose(root @ root.T, s[:, None] * s / (s[:, None] + s), rtol=2e-13)
+    assert _root_of_weights(s[:100]) is None
+
+
+def test_sums_of_the_weights():
+    s = np.random.default_rng(6).uniform(0.1, 3.0, 150)
+    c = 1 / (1 / s[:, None] + 1 / s)
+    np.testing.assert_allclose(_sums_of_weights(s), [c.sum(), (c**2).sum()], rtol=1e-13)
+    assert _sums_of_weights(s[:0]) == (0.0, 0.0)
+
+
+def test_many_dimensions_are_debiased_as_few_are():
+    """With the weights in few columns and with all of them: the same number, and the same as by its definition."""
+    d, n = 640, 1950
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(n, d)), 1.1 * rng.standard_t(8, size=(n, d))
+    pair = Pair(Moments.of(x), Moments.of(y))
+    assert _root_of_weights(pair.s) is not None
+    side = pair.reference
+    squares = ((x - x.mean(axis=0)) @ side.whitener) ** 2
+    h = np.clip(squares.sum(axis=1) * n / (n - 1) ** 2, 1e-4, 1.0)
+    c = 1 / (1 / pair.s[:, None] + 1 / pair.s)
+    fourth = ((squares @ c) * squares).sum(axis=1) @ ((1 - h / 2 - np.sqrt(1 - h)) * 8 / h**2) / n
+    assert side.bias == pytest.approx((fourth - pair.s.sum() / 2) / (2 * n), rel=1e-11)

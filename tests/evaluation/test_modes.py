@@ -1,6 +1,7 @@
 """Mode coverage: planted defects are found, perfect generators are not accused, and the nulls are exact."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -353,3 +354,72 @@ def test_power_note_is_true():
 def test_bad_input(arguments, word):
     with pytest.raises(InputError, match=word):
         mode_coverage(**({"generated": np.zeros((5, 2)), "modes": GRID} | arguments))
+
+
+def simulated_hits(parts, per_part, rng):
+    """By the definition, in all dimensions: z and weight of the hits of each mode."""
+    dim, reach = parts.means.shape[1], quality_threshold(parts.means.shape[1]) ** 2
+    points = [
+        mean + rng.standard_normal((per_part, dim)) @ factor.T
+        for mean, factor in zip(parts.means, parts.factors, strict=True)
+    ]
+    z = np.stack(
+        [np.linalg.solve(f, (np.concatenate(points) - m).T).T for m, f in zip(parts.means, parts.factors, strict=True)]
+    )
+    squared = (z**2).sum(axis=2)
+    nearest, mass = squared.argmin(axis=0), np.repeat(parts.weights / per_part, per_part)
+    hits = [(nearest == k) & (squared[k] < reach) for k in range(len(z))]
+    return [(z[k][own], mass[own]) for k, own in enumerate(hits)]
+
+
+@pytest.mark.parametrize(("dim", "alike"), [(20, True), (3, True), (4, False)])
+def test_the_null_of_crowded_modes_is_that_of_a_simulation(dim, alike):
+    """Twenty dimensions are drawn in the two that the means span, and four in blocks: as all of it at once."""
+    rng = np.random.default_rng(19)
+    roots = rng.standard_normal((3, dim, dim)) / 4 + np.eye(dim)
+    factors = np.linalg.cholesky(roots @ roots.swapaxes(1, 2))
+    factors = np.broadcast_to(factors[0], factors.shape) if alike else factors
+    away = rng.standard_normal((3, dim))
+    places = 5 + 2.0 * away / np.linalg.norm(away, axis=1)[:, None]
+    parts = Parts(np.array([0.5, 0.3, 0.2]), np.stack([f @ p for f, p in zip(factors, places, strict=True)]), factors)
+    expected, per_part = expected_hits(parts, 1000), 130_000
+    assert set(expected.crowded) == {0, 1, 2}
+    # Both sides have an error: √2 of one. Five of them hold for all 1300 numbers.
+    for k, (z, mass) in enumerate(simulated_hits(parts, per_part, rng)):
+        far = 5 * math.sqrt(2)
+        assert abs(expected.rates[k] - mass.sum()) < far * math.sqrt((mass**2).sum())
+        found, share = expected.crowded[k], mass / mass.sum()
+        count = 1 / (share**2).sum()
+        mean = share @ z
+        cov = (z - mean).T @ ((z - mean) * share[:, None])
+        squares = ((z - mean) ** 2).sum(axis=1)
+        wide = np.diag(cov)
+        assert (abs(found.mean - mean) < far * np.sqrt(wide / count)).all()
+        assert (abs(found.cov - cov) < far * np.sqrt((np.outer(wide, wide) + cov**2) / count)).all()
+        kurtosis = (squares - share @ squares) ** 2
+        spread = share @ kurtosis
+        assert abs(found.spread - spread) < far * math.sqrt(share @ (kurtosis - spread) ** 2 / count)
+
+
+def test_modes_in_one_place_and_on_a_line():
+    """All modes in one place: the first has all hits, exactly. On a line in the plane: an integral knows the rates."""
+    same = expected_hits(Parts(np.array([0.5, 0.5]), np.ones((2, 5)), np.broadcast_to(np.eye(5), (2, 5, 5))), 100)
+    np.testing.assert_allclose(same.rates, [stats.chi2.cdf(quality_threshold(5) ** 2, 5), 0.0], rtol=1e-12)
+    pair = expected_hits(Parts(np.array([0.5, 0.5]), np.array([[0.0, 0.0], [3.0, 0.0]]), np.stack([np.eye(2)] * 2)), 9)
+    # Own points left of 1.5 within 3 of the origin, and the other mode's that lie there.
+    x = np.linspace(-3, 1.5, 200_001)
+    strip = (stats.norm.pdf(x) + stats.norm.pdf(x - 3)) / 2 * (2 * stats.norm.cdf(np.sqrt(9 - x**2)) - 1)
+    np.testing.assert_allclose(pair.rates, np.trapezoid(strip, x), atol=4 * 0.5 / math.sqrt(400_000))
+
+
+def test_the_null_takes_little_memory_in_many_dimensions():
+    rng = np.random.default_rng(20)
+    factors = np.stack([np.diag(rng.uniform(0.9, 1.1, 40)) for _ in range(3)])
+    parts = Parts(np.full(3, 1 / 3), rng.standard_normal((3, 40)), factors)
+    tracemalloc.start()
+    try:
+        assert set(expected_hits(parts, 1000).crowded) == {0, 1, 2}
+        # The points alone would take 128 MB.
+        assert tracemalloc.get_traced_memory()[1] < 110e6
+    finally:
+        tracemalloc.stop()

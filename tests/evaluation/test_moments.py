@@ -152,3 +152,28 @@ def test_fingerprints_are_json_objects(bad):
     with pytest.raises(InputError, match="fingerprint"):
         Moments.of(X, fingerprint=bad)
     assert json.loads(json.dumps(PRINT)) == PRINT
+
+
+def test_features_that_no_covariance_has_room_for():
+    """One message for all who take features, before 2 GiB are asked for."""
+    wide = np.zeros((2, 2**14 + 1))
+    for call, name in (
+        (lambda: fid(generated=wide, reference=X), "generated="),
+        (lambda: Moments.of(wide), "features"),
+        (lambda: Moments.from_batches([wide]), "batch"),
+    ):
+        with pytest.raises(InputError, match=f"{name} has features of 16385 dimensions.* 2 GiB.*pca:64"):
+            call()
+
+
+def test_covariances_of_many_tiles_are_checked_and_made_symmetric():
+    """Entries on both sides of the edges between tiles, one of them off."""
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(530, 530))
+    matrix = root @ root.T + 1e-11 * rng.normal(size=(530, 530))
+    np.testing.assert_array_equal(Moments(np.zeros(530), matrix, 9).covariance, (matrix + matrix.T) / 2)
+    for i, j in ((0, 529), (255, 256), (511, 512), (520, 529), (300, 10)):
+        off = matrix.copy()
+        off[i, j] += 1.0
+        with pytest.raises(InputError, match="symmetric"):
+            Moments(np.zeros(530), off, 9)

@@ -42,7 +42,7 @@ def test_the_recipe_does_what_the_printed_algorithm_does(name, monkeypatch):
     from toygen import players
 
     handed = iter(latents)
-    monkeypatch.setattr(players._Stream, "take", lambda stream, size: next(handed))
+    monkeypatch.setattr(players.Stream, "take", lambda stream, size: next(handed))
     list(train(turns, iter(data), rounds))
 
     # As printed: the generator's step takes none.

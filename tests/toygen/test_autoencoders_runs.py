@@ -177,6 +177,8 @@ def test_bad_input():
             AutoencoderRecipe(**changes)
     with pytest.raises(InputError, match="spread"):
         fit_autoencoder(np.ones((5, 2)))
+    with pytest.raises(InputError, match="AutoencoderRecipe"):
+        fit_autoencoder(DATA, recipe="vae")
     with pytest.raises(InputError, match="members"):
         fit_autoencoder(DATA, members=[1, 1])
     with pytest.raises(InputError, match="one per member"):

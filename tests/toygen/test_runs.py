@@ -142,6 +142,7 @@ def test_every_objective_trains(objective, penalty):
         ({"members": 2.5}, "members must be a whole number"),
         ({"steps": -1}, "steps must be at least 0"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"recipe": "hinge"}, "recipe must be a toygen.Recipe"),
     ],
 )
 def test_misuse_of_a_run_is_named(changes, match):
