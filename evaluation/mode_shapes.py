@@ -141,9 +141,13 @@ def mode_shapes(
 def cut_moments(s2: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Trace of the covariance of N(0, s²I) cut off at the quality threshold, and the variance of |z|²."""
     reach = quality_threshold(dim) ** 2 / (2 * s2)
-    inside = gammainc(dim / 2, reach)
-    second = s2 * dim * gammainc(dim / 2 + 1, reach) / inside
-    fourth = s2**2 * dim * (dim + 2) * gammainc(dim / 2 + 2, reach) / inside
+    # Of a law so wide that next to nothing is inside, in many dimensions, the leading terms are left.
+    inside, limit = gammainc(dim / 2, reach), reach / (dim / 2 + 1)
+    seen = inside > 1e-250
+    first = np.divide(gammainc(dim / 2 + 1, reach), inside, out=limit.copy(), where=seen)
+    both = np.divide(gammainc(dim / 2 + 2, reach), inside, out=limit * reach / (dim / 2 + 2), where=seen)
+    second = s2 * dim * first
+    fourth = s2**2 * dim * (dim + 2) * both
     return second, np.maximum(fourth - second**2, 0.0)
 
 

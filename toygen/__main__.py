@@ -27,11 +27,12 @@ from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
 from toygen.animation import Film
 from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.clock import Clock
 from toygen.interrupts import between_steps
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import recipe_for
-from toygen.runs import GanEnsemble, GanRun, Progress, versions
+from toygen.runs import GanEnsemble, GanRun, versions
 from toygen.targets import TARGETS, target_by_name
 
 _FILES = (
@@ -254,7 +255,7 @@ def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
             film.keep(frames)
         save_checkpoint(run, checkpoint)
 
-    clock = _Clock(run.done)
+    clock = Clock(run.done)
     try:
         with between_steps() as hear:
             for progress in run:
@@ -272,28 +273,6 @@ def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
     finally:
         clock.end()
     return True
-
-
-class _Clock:
-    """Progress and the time left, on a terminal; silent elsewhere."""
-
-    def __init__(self, done: int) -> None:
-        self._first, self._start, self._shown = done, time.monotonic(), -1.0
-
-    def show(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self._shown < 0.5 and progress.done < progress.total):
-            return
-        self._shown = now
-        left = (now - self._start) / (progress.done - self._first) * (progress.total - progress.done)
-        clock = f"{left // 3600:.0f}:{left % 3600 // 60:02.0f}:{left % 60:02.0f}"
-        share = 100 * progress.done / progress.total
-        line = f"\rstep {progress.done} of {progress.total} ({share:.0f} %), {clock} left"
-        print(f"{line:<60}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._shown >= 0:
-            print(file=sys.stderr)
 
 
 def _describe(options: argparse.Namespace, ensemble: GanEnsemble, seconds: float) -> None:

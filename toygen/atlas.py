@@ -62,7 +62,7 @@ PROTOCOL_SIZE = 2500  # samples per model in the tables of VEEGAN and PacGAN
 _FORMAT = "mintmark atlas 1"
 _DRAW_KEY = 2**31 + 1  # data and samples come from a spawn key that no member index uses
 _CHUNK = 32
-_SHARP_STEPS = {"ring": 3000, "grid": 4000}
+_SHARP_STEPS = {"ring": 3000, "grid": 8000}
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from evaluation.files import write_atomically
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
 from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.clock import Clock
 from toygen.codebook import codebook_use
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
-from toygen.runs import versions
+from toygen.runs import versions, write_losses
 from toygen.targets import grid, ring, target_by_name, two_peaks
 
 __all__ = ["main"]
@@ -37,6 +38,7 @@ _DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member ind
 _CHECKPOINT, _EVERY = "checkpoint.pt", 1000
 _COMPARED = 2000
 _LAST = 100
+_MOST_ROWS = 1000  # of history.csv
 
 _DESCRIPTION = """\
 Train an ensemble of autoencoders on a distribution that is known exactly, and say what each is worth in nats.
@@ -57,7 +59,7 @@ examples:
 what is written to --out:
   sampler.npz      the first healthy member for toygen.Sampler; a VAE's draws follow its p(x), noise and all
   generated.npz    draws of it       train.npz test.npz   the data, and held-out points
-  history.npz      losses and their parts, by step and member
+  history.npz .csv losses and their parts, by step and member
   evidence.json    every number with its interval          run.json   seeds, versions, the whole recipe
   autoencoder.png  of a VAE in one or two dimensions
 """
@@ -120,6 +122,7 @@ def _run(options: argparse.Namespace) -> int:
         return 130
     ensemble = run.result()
     _save(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
+    write_losses(options.out / "history.csv", ensemble.history, every=-(-options.steps // _MOST_ROWS))
     if not ensemble.healthy:
         print("toygen: error: every member diverged; only history.npz was written.", file=sys.stderr)  # noqa: T201
         return 1
@@ -192,18 +195,20 @@ def _train(run: AutoencoderRun, options: argparse.Namespace) -> bool:
     if options.resume and place.exists():
         load_checkpoint(run, place)
         print(f"resumed after {run.done} steps", file=sys.stderr)  # noqa: T201
+    clock = Clock(run.done)
     try:
         with between_steps() as hear:
             for progress in run:
+                clock.show(progress)
                 if progress.done % _EVERY == 0 and progress.done < progress.total:
                     save_checkpoint(run, place)
-                    if sys.stderr.isatty():
-                        print(f"step {progress.done} of {progress.total}", file=sys.stderr)  # noqa: T201
                 hear()
     except KeyboardInterrupt:
         save_checkpoint(run, place)
-        print(f"interrupted after {run.done} steps; go on with --resume", file=sys.stderr)  # noqa: T201
+        print(f"\ninterrupted after {run.done} steps; go on with --resume", file=sys.stderr)  # noqa: T201
         return False
+    finally:
+        clock.end()
     return True
 
 

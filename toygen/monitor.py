@@ -29,7 +29,7 @@ What is measured, each one number per member with its error (``Readings``):
 V(D, G) is measured on samples, V(D*, G) and the regret through the density, so that value + regret = best can be
 checked, and is in the tests. The density of p_g is exact: on the line piece by piece between the kinks of G
 (``pieces``), in the plane by all preimages (``plane_pieces``); both are tested against ``divergences.pushforward``,
-which takes any map and twenty times as long.
+which takes any map and many times as long.
 
 **What a look costs**, in seconds of one core, all 8 members, beside the training that it interrupts (n = 500):
 

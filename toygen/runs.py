@@ -50,7 +50,7 @@ from toygen.recipes import Recipe, Units
 from toygen.sampler import Sampler
 from toygen.train import Step
 
-__all__ = ["GanEnsemble", "GanRun", "Progress", "fit_gan"]
+__all__ = ["GanEnsemble", "GanRun", "Progress", "fit_gan", "write_losses"]
 
 _STANDARD = Recipe()
 
@@ -160,15 +160,29 @@ class GanEnsemble:
         Raises:
             OSError: the place cannot be written.
         """
-        chosen = slice(None, None, as_count(every, "every"))
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        # The place tells members of one index apart, which an ensemble of mixed seeds may hold.
-        rows.writerow(["step", *(f"{name}_{place}" for name in LOSSES for place in range(len(self.members)))])
-        table = np.concatenate([self.history[name][chosen] for name in LOSSES], axis=1)
-        for step, row in zip(self.history["step"][chosen], table, strict=True):
-            rows.writerow([int(step), *(f"{value:.9g}" for value in row)])
-        return write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        return write_losses(path, {name: self.history[name] for name in ("step", *LOSSES)}, every=every)
+
+
+def write_losses(path: str | os.PathLike[str], history: dict[str, np.ndarray], *, every: Any = 1) -> Path:
+    """Write a history as CSV: a row per step, a column per loss and member.
+
+    Args:
+        path: where to.
+        history: ``step`` (steps,), and losses (steps, K).
+        every: only each so-manieth step, the first one included.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    chosen, losses = slice(None, None, as_count(every, "every")), [name for name in history if name != "step"]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    # The place tells members of one index apart, which an ensemble of mixed seeds may hold.
+    rows.writerow(["step", *(f"{name}_{place}" for name in losses for place in range(history[name].shape[1]))])
+    table = np.concatenate([history[name][chosen] for name in losses], axis=1)
+    for step, row in zip(history["step"][chosen], table, strict=True):
+        rows.writerow([int(step), *(f"{value:.9g}" for value in row)])
+    return write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 class GanRun:

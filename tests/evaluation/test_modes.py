@@ -11,7 +11,7 @@ from divergences import Discrete, Gaussian, InputError, Mixture, Uniform
 from evaluation.histograms import histogram_scores
 from evaluation.intervals import holm
 from evaluation.mode_geometry import Parts, assign, expected_hits
-from evaluation.mode_shapes import _Measured, _summary
+from evaluation.mode_shapes import _Measured, _summary, cut_moments
 from evaluation.modes import mode_coverage, quality_threshold
 
 
@@ -423,3 +423,12 @@ def test_the_null_takes_little_memory_in_many_dimensions():
         assert tracemalloc.get_traced_memory()[1] < 110e6
     finally:
         tracemalloc.stop()
+
+
+def test_a_law_much_wider_than_the_threshold_is_even_within_it():
+    """In a ball of radius t and d dimensions: E r² = t² d/(d+2), E r⁴ = t⁴ d/(d+4)."""
+    for dim in (2, 50, 1200):
+        square = quality_threshold(dim) ** 2
+        second, spread = cut_moments(np.array([1e4, 1e8]), dim)
+        np.testing.assert_allclose(second, square * dim / (dim + 2), rtol=1e-3)
+        np.testing.assert_allclose(spread, square**2 * (dim / (dim + 4) - (dim / (dim + 2)) ** 2), rtol=0.1)

@@ -266,10 +266,12 @@ def test_the_command_weighs_a_vae(tmp_path, capsys):
         assert one["gap"]["value"] == pytest.approx(one["approximation"]["value"] + one["amortisation"]["value"])
     assert Sampler.load(tmp_path / "sampler.npz")(3, np.random.default_rng(0)).shape == (3, 1)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "autoencoder.png", "evidence.json", "generated.npz", "history.npz", "run.json", "sampler.npz", "test.npz",
-        "train.npz",
+        "autoencoder.png", "evidence.json", "generated.npz", "history.csv", "history.npz", "run.json", "sampler.npz",
+        "test.npz", "train.npz",
     }  # fmt: skip
     with np.load(tmp_path / "history.npz") as history:
+        table = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
+        assert np.allclose(table["elbo_1"], history["elbo"][:, 1])
         assert np.allclose(history["elbo"], history["reconstruction"] - history["kl"], rtol=1e-5)
 
 

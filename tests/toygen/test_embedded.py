@@ -28,6 +28,11 @@ def test_the_null_at_full_size():
     assert (found.captured, found.missing) == (10, ())
     assert found.high_quality_null == pytest.approx(0.98889, abs=1e-5)
     assert found.high_quality.agrees(found.high_quality_null)
+    # Variances in 1200 dimensions are known well from 30 points: nothing overflows on the way to them.
+    with np.errstate(all="raise", under="ignore"):
+        ratios = [shape.ratio for shape in found.shapes]
+    assert sum(ratio.agrees(1.0) for ratio in ratios) >= 8
+    assert max(ratio.error for ratio in ratios) < 0.05
 
 
 @pytest.mark.slow
