@@ -27,6 +27,7 @@ from evaluation.command import (
 if TYPE_CHECKING:
     from divergences.claim import Claim
     from evaluation.audit import AuditReport
+    from evaluation.moments import Moments
 
 __all__ = ["main"]
 
@@ -34,7 +35,9 @@ _EPILOG = """\
 Files: .npy, .npz (key samples, arr_0 or the only array; FILE.npz:KEY names another), .csv, .pt, .safetensors, or a
 folder, .zip or .tar of PNG, JPEG, WEBP, BMP, PGM, PPM or TIFF images of one size, of 8 or 16 bits. Points are arrays
 (n, d); images (n, h, w) or (n, h, w, c). GENERATED may be a sampler of yours, module:callable, called as
-callable(n, rng): naming it runs its module. So does --features module:callable, a function array -> (n, d).
+callable(n, rng): naming it runs its module. So does --features module:callable, a function array -> (n, d), and
+--classifier module:callable, a function array -> labels (n,), to which the samples go as they are in the files. It is
+judged on --test-labels, else on train, which it must then not have been trained on.
 
 Features: identity, pixels, standardize, pca:N, random-conv[:N], classifier[:N] (trained on --train-labels),
 inception[:tf1|:pytorch-fid|:clean] (with --weights; nothing is ever downloaded), module:callable.
@@ -124,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", required=True, metavar="FILE", help="what it was trained on")
     parser.add_argument("--test", metavar="FILE", help="held-out data; without them memorization is inconclusive")
     parser.add_argument("--train-labels", metavar="FILE", help="one label per training sample: asks for lost classes")
+    parser.add_argument(
+        "--classifier", metavar="NAME", help="yours, module:callable: says what samples are, not the built-in one"
+    )
+    parser.add_argument("--test-labels", metavar="FILE", help="labels of --test, which --classifier is judged on")
+    parser.add_argument("--generated-labels", metavar="FILE", help="what the samples are, instead of a classifier")
     parser.add_argument("--modes", metavar="FILE", help=".npz with means, covariances, weights: asks for lost modes")
     parser.add_argument(
         "--stacked", nargs=2, metavar=("DIGITS", "LABELS"), help="single images, three of which make one: 1000 modes"
@@ -133,6 +141,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
     parser.add_argument("--stats", metavar="FILE", help="Fréchet distance to these statistics, not to train")
     parser.add_argument("--stats-n", type=int, metavar="N", help="of how many samples they are, if the file is silent")
+    parser.add_argument(
+        "--stats-ddof",
+        type=int,
+        choices=(0, 1),
+        metavar="0|1",
+        help="0 if their covariance was divided by n (StyleGAN)",
+    )
+    parser.add_argument("--stats-keys", metavar="MU,SIGMA", help="names of mean and covariance (default: mu,sigma)")
     parser.add_argument("--save-stats", metavar="FILE", help="write the statistics of the generated samples as .npz")
     parser.add_argument("--views", metavar="VIEWS", help="look for moved copies of images, too: shift:1,mirror")
     parser.add_argument("--fail-on", default="inconclusive", metavar="WHAT", help="what decides the exit status")
@@ -165,6 +181,8 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
             arguments.train,
             arguments.test,
             arguments.train_labels,
+            arguments.test_labels,
+            arguments.generated_labels,
             arguments.modes,
             *(arguments.stacked or ()),
             arguments.stats,
@@ -174,12 +192,12 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
     import numpy as np
 
     from evaluation.audit import AuditSettings, audit
-    from evaluation.moments import Moments
-    from evaluation.samples import is_sampler, load_samples
+    from evaluation.samples import is_sampler, load_labels, load_samples
 
-    if arguments.stats_n is not None and arguments.stats is None:
-        raise Misuse("--stats-n says of how many samples the statistics in --stats are; there are none.")
-    let_find_modules(arguments.generated, arguments.features)
+    _check_pairs(arguments)
+    if arguments.generated_labels is not None and is_sampler(arguments.generated):
+        raise Misuse("--generated-labels are labels of samples in a file; of a sampler's, use --classifier.")
+    let_find_modules(arguments.generated, arguments.features, arguments.classifier)
     rng = np.random.default_rng(arguments.seed)
     train, test, labels = read_data(arguments)
     n = arguments.n
@@ -191,15 +209,54 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
         test=test,
         modes=_modes(arguments),
         labels=labels,
+        classifier=arguments.classifier,
+        generated_labels=None if arguments.generated_labels is None else load_labels(arguments.generated_labels),
+        test_labels=None if arguments.test_labels is None else load_labels(arguments.test_labels),
         features=features_of(arguments, train.kind, labels),
         settings=AuditSettings(
             alpha=arguments.alpha,
-            reference=None if arguments.stats is None else Moments.load(arguments.stats, n=arguments.stats_n),
+            reference=_reference(arguments),
             progress=None if arguments.quiet else bar(),
             views=arguments.views,
         ),
         rng=rng,
     )
+
+
+def _check_pairs(arguments: argparse.Namespace) -> None:
+    """Options that mean nothing without another one, or beside it; said in the words of the command line."""
+    for option, value in (
+        ("--stats-n", arguments.stats_n),
+        ("--stats-ddof", arguments.stats_ddof),
+        ("--stats-keys", arguments.stats_keys),
+    ):
+        if value is not None and arguments.stats is None:
+            raise Misuse(f"{option} says more of the statistics in --stats; there are none.")
+    if arguments.classifier is not None and arguments.generated_labels is not None:
+        raise Misuse("--classifier and --generated-labels both say what the samples are; give one of them.")
+    for option, value, needed, other in (
+        ("--classifier", arguments.classifier, "--train-labels", arguments.train_labels),
+        ("--generated-labels", arguments.generated_labels, "--train-labels", arguments.train_labels),
+        ("--test-labels", arguments.test_labels, "--classifier", arguments.classifier),
+        ("--test-labels", arguments.test_labels, "--test", arguments.test),
+    ):
+        if value is not None and other is None:
+            raise Misuse(f"{option} needs {needed} beside it.")
+
+
+def _reference(arguments: argparse.Namespace) -> Moments | None:
+    """The statistics in --stats, however they are called and divided."""
+    from evaluation.moments import Moments
+
+    if arguments.stats is None:
+        return None
+    keys = [key.strip() for key in ("mu,sigma" if arguments.stats_keys is None else arguments.stats_keys).split(",")]
+    if len(keys) != 2 or not all(keys) or keys[0] == keys[1]:
+        raise Misuse(
+            f"--stats-keys names two arrays, mean and covariance, such as mu_s,sigma_s; not {arguments.stats_keys!r}."
+        )
+    ddof = 1 if arguments.stats_ddof is None else arguments.stats_ddof
+    return Moments.load(arguments.stats, n=arguments.stats_n, ddof=ddof, keys=(keys[0], keys[1]))
 
 
 def _modes(arguments: argparse.Namespace) -> object:

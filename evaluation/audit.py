@@ -2,7 +2,8 @@ r"""The audit: everything that can be asked of a generator's samples, under one 
 
 What is asked depends on what is given. Always: *distribution* and *memorization*. With ``test``: *two-sample*. With
 ``modes``: *mode loss*, *fidelity* and *partial collapse* (of stacked digits: *mode loss*). With ``labels`` of the
-training data: *class loss* and *partial collapse*. With neither, and 200 samples: *mode loss* by regions of the data. A
+training data: *class loss* and *partial collapse*; ``classifier`` or ``generated_labels`` then say what the samples
+are, in place of the built-in classifier (``evaluation.class_labels``). With neither, and 200 samples: *mode loss* by regions of the data. A
 question that was not asked is not a finding.
 
 **Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` and
@@ -33,11 +34,11 @@ from divergences.adapters import as_distribution
 from divergences.checks import as_generator, as_number
 from divergences.errors import InputError
 from evaluation import more_questions, questions
+from evaluation.class_labels import class_labels
 from evaluation.copy_question import copying
 from evaluation.features import fingerprint
 from evaluation.files import write_atomically
 from evaluation.findings import Finding, decide
-from evaluation.labelled import labelled_modes
 from evaluation.memorization import Memorization, memorization
 from evaluation.modes import mode_coverage
 from evaluation.moments import Moments
@@ -182,6 +183,9 @@ def audit(
     test: Any = None,
     modes: Any = None,
     labels: Any = None,
+    classifier: Any = None,
+    generated_labels: Any = None,
+    test_labels: Any = None,
     features: Any = None,
     settings: AuditSettings = AuditSettings(),
     rng: Any,
@@ -196,6 +200,11 @@ def audit(
         modes: a ``Mixture`` of Gaussians that points should cover; asks for mode loss, fidelity and partial collapse.
             Or ``StackedDigits``, of which three are the channels of each image; asks for mode loss.
         labels: of train, shape (len(train),); asks for class loss.
+        classifier: a function from samples as given (n, ...) to labels (n,), or its name as "module:callable"; in place
+            of the built-in one. Its errors are measured on ``test_labels``, else on train, which it must then not have
+            been trained on, and corrected for.
+        generated_labels: of generated, shape (len(generated),), instead of a classifier; taken at face value.
+        test_labels: of test, shape (len(test),): what ``classifier`` is judged on.
         features: what ``evaluation.features`` takes, or None: pixels for images, standardize for points. Fitted on
             train alone. Modes are always compared in the coordinates given.
         settings: the error rate, statistics to compare with, progress.
@@ -205,7 +214,8 @@ def audit(
         The findings; the same ``rng`` state gives the same report to the byte.
 
     Raises:
-        InputError: arrays that hold NaN, are too small or do not go together; held-out data that are the training data.
+        InputError: arrays that hold NaN, are too small or do not go together; held-out data that are the training data;
+            a classifier that fails, and labels that are unknown or not one per sample.
 
     >>> rng = np.random.default_rng(0)
     >>> train, test, fresh = rng.normal(size=(3, 500, 2))
@@ -217,11 +227,20 @@ def audit(
     seed = _seed_of(rng)
     steps = _Steps(settings.progress)
     steps.next("reading")
+    if generated_labels is not None and _is_sampler(generated):
+        raise InputError(
+            "generated_labels= are labels of samples, and generated= is a sampler, whose samples nobody has seen yet. "
+            "Pass the samples, or classifier= instead."
+        )
     material = _material(generated, train, test, rng)
     sets = (material.generated, material.train, material.test)
     overlap = overlap_of(*sets)
     views = None if settings.views is None else _checked_views(settings.views, material.train)
-    names = None if labels is None else _checked_labels(labels, material.train)
+    labelling = class_labels(
+        labels, generated=sets[0], train=sets[1], test=sets[2], classifier=classifier,
+        generated_labels=generated_labels, test_labels=test_labels,
+    )  # fmt: skip
+    names = None if labelling is None else labelling.labels
     stack = modes if isinstance(modes, StackedDigits) else None
     law = None if modes is None or stack is not None else _checked_modes(modes, material.generated)
     known = law is not None or stack is not None or names is not None
@@ -243,16 +262,18 @@ def audit(
         steps.next("modes")
         coverage = mode_coverage(generated=material.generated.array, modes=law, alpha=least / 2)
         cases += [
-            questions.mode_loss(coverage, level=least),
+            questions.mode_loss(coverage, level=least, train=material.train.array, modes=law),
             questions.fidelity(coverage),
             more_questions.mode_collapse(coverage),
         ]
-    if names is not None:
+    labelled = None
+    if labelling is not None:
         steps.next("classes")
-        found = labelled_modes(generated=fakes, train=reals, labels=names, rng=rng, alpha=least)
-        _, index = as_labels(names, len(reals))
+        found = labelling.find(sets=sets, features=(fakes, reals), rng=rng, alpha=least)
+        labelled = labelling.record(found)
+        _, index = as_labels(labelling.labels, len(reals))
         cases += [
-            questions.class_loss(found, level=least),
+            questions.class_loss(found, level=least, train=material.train.array, classes=index),
             more_questions.class_collapse(generated=fakes, train=reals, found=found, classes=index),
         ]
     if stack is not None:
@@ -282,6 +303,7 @@ def audit(
         "overlap": overlap,
         "features": made["name"],
         "fingerprint": made,
+        "classes": labelled,
         "feature_dimensions": fakes.shape[1],
         "margins": {
             "mode and class share": questions.SHARE_MARGIN,
@@ -334,7 +356,7 @@ class _Steps:
 def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:
     reals = taken(train, "train=")
     held_out = None if test is None else taken(test, "test=")
-    if callable(generated) and not isinstance(generated, np.ndarray):
+    if _is_sampler(generated):
         fakes = _drawn(generated, len(reals if held_out is None else held_out), rng)
     else:
         fakes = taken(generated, "generated=")
@@ -342,6 +364,10 @@ def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -
         if other is not None:
             check_together(other, name, reals)
     return Material(fakes, reals, held_out)
+
+
+def _is_sampler(generated: Any) -> bool:
+    return callable(generated) and not isinstance(generated, np.ndarray)
 
 
 def _drawn(sampler: Callable[..., Any], n: int, rng: np.random.Generator) -> Samples:
@@ -370,18 +396,6 @@ def _checked_modes(modes: Any, generated: Samples) -> Any:
             f"{generated.array.shape[1]} coordinates."
         )
     return law
-
-
-def _checked_labels(labels: Any, train: Samples) -> np.ndarray:
-    try:
-        array = np.asarray(labels)
-    except ValueError as error:
-        raise InputError(f"labels= must be a list of one label per row of train=: {error}.") from error
-    if array.shape != (len(train),):
-        raise InputError(
-            f"labels= must have shape ({len(train)},), one per sample of train=; it has shape {array.shape}."
-        )
-    return array
 
 
 def _checked_views(wanted: str, train: Samples) -> Views:

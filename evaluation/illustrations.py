@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from evaluation.audit import AuditReport
 from evaluation.charts import distance_histogram, mode_chart, suspects_scatter
-from evaluation.findings import Finding, printable
+from evaluation.findings import Finding
 from evaluation.more_questions import ANY_DIFFERENCE
 from evaluation.pictures import contact_sheet, evenly, nearest_pairs, sample_grid, to_data_uri
 from evaluation.stacked_question import StackedDigits
@@ -100,30 +100,30 @@ def _of_stacks(report: AuditReport, finding: Finding) -> Iterator[Picture]:
 
 def _of_regions(report: AuditReport, finding: Finding) -> Iterator[Picture]:
     rows = [(region["name"], row) for region in finding.evidence["regions"] for row in region["examples"][:2]]
-    train = report.material.train
-    if rows and train.kind == "images":
-        chosen = rows[: 2 * _COLUMNS]
-        captions = [f"region {name}" for name, _ in chosen]
-        grid = sample_grid(train.array[[row for _, row in chosen]], _COLUMNS, captions=captions)
-        yield Picture(
-            "what is missing: training samples of the regions left out",
-            "a grid of training images of the missing regions",
-            to_data_uri(grid, "png"),
-        )
+    if rows and report.material.train.kind == "images":
+        yield _missing_images(report, rows[: 2 * _COLUMNS], "the regions left out", "regions", "region")
+
+
+def _missing_images(report: AuditReport, chosen: list[tuple[str, int]], what: str, plural: str, kind: str) -> Picture:
+    """Training images of what was lost, each with its name and its row."""
+    captions = [f"{kind} {name}\n#{row}" for name, row in chosen]
+    grid = sample_grid(report.material.train.array[[row for _, row in chosen]], _COLUMNS, captions=captions)
+    return Picture(
+        f"what is missing: training samples of {what}, with their rows",
+        f"a grid of training images of the missing {plural}",
+        to_data_uri(grid, "png"),
+    )
 
 
 def _of_classes(report: AuditReport, finding: Finding) -> Iterator[Picture]:
     records = finding.evidence["per_class"]
     yield _shares(records, ("missing",), "class")
-    missing, labels, train = finding.evidence["missing"], report.material.labels, report.material.train
-    if missing and labels is not None and train.kind == "images":
-        rows = np.flatnonzero(np.isin([printable(label) for label in labels], missing))
-        chosen = rows[evenly(len(rows), 2 * _COLUMNS)]
-        grid = sample_grid(
-            train.array[chosen], _COLUMNS, captions=[f"class {printable(labels[row])}" for row in chosen]
-        )
-        caption = f"what is missing: training samples of class {', '.join(missing)}"
-        yield Picture(caption, "a grid of training images of the missing classes", to_data_uri(grid, "png"))
+    rows = [(record["name"], row) for record in records for row in record.get("examples", [])]
+    if rows and report.material.train.kind == "images":
+        # Of many lost classes a few images each.
+        chosen = [rows[index] for index in evenly(len(rows), 2 * _COLUMNS)]
+        what = f"class {', '.join(finding.evidence['missing'])}"
+        yield _missing_images(report, chosen, what, "classes", "class")
 
 
 def _of_recognised(report: AuditReport, finding: Finding) -> Iterator[Picture]:

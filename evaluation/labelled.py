@@ -39,7 +39,7 @@ from scipy.special import bdtr, betaincinv
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_generator, as_number, as_points
 from evaluation.intervals import clopper_pearson, holm
-from evaluation.recognition import FEWEST_EXAMPLES, as_labels, ask, places, recognise
+from evaluation.recognition import FEWEST_EXAMPLES, as_labels, ask, judged_on, places, recognise
 
 __all__ = ["FEWEST_EXAMPLES", "ClassRecord", "LabelledModes", "counted_modes", "labelled_modes"]
 
@@ -49,6 +49,8 @@ _FEWEST_BOOTSTRAPS = 200
 _TAIL = 0.025
 _HALVINGS = 20
 _METHOD = "classifier counts corrected for its held-out confusion (EM); interval by inverting the exact test"
+# Of labels at face value.
+_ASSUMED = Estimate(1.0, 0.0, method="assumed, not measured: labels at face value")
 _EM_STEPS = 500
 _EM_TOLERANCE = 1e-8
 
@@ -93,6 +95,7 @@ class LabelledModes:
         n: generated samples.
         power_note: the smallest loss this n finds reliably.
         judge: who says what a sample is, and on what its errors were measured.
+        face_value: whether labels were taken as given, so that ``accuracy``, ``recall`` and ``confusion`` are assumed.
     """
 
     classes: tuple[Any, ...]
@@ -105,6 +108,14 @@ class LabelledModes:
     n: int
     power_note: str
     judge: str
+    face_value: bool = False
+
+    @property
+    def sight(self) -> str:
+        """How samples come to their classes and how often that is right, in half a sentence."""
+        if self.face_value:
+            return self.judge
+        return f"samples are assigned to classes by {self.judge}: right on {self.accuracy.value:.1%}"
 
 
 def labelled_modes(
@@ -168,6 +179,7 @@ def counted_modes(
     generated_labels: ArrayLike,
     labels: ArrayLike,
     answers: Any = None,
+    truth: Any = None,
     rng: np.random.Generator,
     margin: float = 0.5,
     alpha: float = 0.05,
@@ -180,6 +192,8 @@ def counted_modes(
         answers: what the one who labelled the generated samples says of the m samples behind ``labels``, shape (m,):
             from these the errors are known and corrected for. None: the labels are taken at face value, and an error
             of the labeller can hide a lost class.
+        truth: labels of the samples that ``answers`` are about, shape (l,), where those are not the m samples behind
+            ``labels``, but other labelled data; of every class at least five.
         rng: draws the bootstrap.
         margin: share of its due below which a class counts as missing, in (0, 1].
         alpha: family-wise error rate of ``missing``.
@@ -205,13 +219,16 @@ def counted_modes(
     assigned = places(generated_labels, np.size(generated_labels), classes, "generated_labels=")
     fair = np.bincount(index) / len(index)
     if answers is None:
+        if truth is not None:
+            raise InputError("truth= says what the samples behind answers= are; pass answers=, or leave it out.")
         judge = "labels taken at face value; an error of the labeller can hide a lost class"
         confused, draws = np.diag(np.bincount(index)), _Draws.exact(np.bincount(assigned, minlength=len(classes)))
     else:
         judge = "labels given, their errors measured on the answers given"
-        confused = _pairs(index, places(answers, count, classes, "answers="), len(classes))
+        about = index if truth is None else judged_on(truth, classes, "truth=")
+        confused = _pairs(about, places(answers, len(about), classes, "answers="), len(classes))
         draws = _Draws.of(assigned, confused, rng)
-    return _judged(_Counts(classes, fair, confused, assigned, judge), draws, margin, alpha)
+    return _judged(_Counts(classes, fair, confused, assigned, judge, answers is None), draws, margin, alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +238,7 @@ class _Counts:
     confused: Int64[np.ndarray, "k k"]
     assigned: Int64[np.ndarray, " n"]
     judge: str
+    face_value: bool = False
 
 
 def _as_margin(margin: float) -> float:
@@ -251,7 +269,7 @@ def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> Label
             fair=float(given.fair[k]),
             raw_count=int(counts[k]),
             share=shares[k],
-            recall=clopper_pearson(int(confused[k, k]), int(confused[k].sum())),
+            recall=_ASSUMED if given.face_value else clopper_pearson(int(confused[k, k]), int(confused[k].sum())),
             p_value=float(p_values[k]),
             p_adjusted=float(adjusted[k]),
         )
@@ -262,12 +280,13 @@ def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> Label
         missing=tuple(classes[k] for k in np.flatnonzero(missing)),
         undecided=tuple(classes[k] for k in np.flatnonzero(~missing & ~found)),
         per_class=records,
-        accuracy=clopper_pearson(int(np.trace(confused)), int(confused.sum())),
+        accuracy=_ASSUMED if given.face_value else clopper_pearson(int(np.trace(confused)), int(confused.sum())),
         confusion=confused / confused.sum(axis=1, keepdims=True),
         assigned=given.assigned,
         n=n,
         power_note=_power_note(n, classes, found, lost),
         judge=given.judge,
+        face_value=given.face_value,
     )
 
 

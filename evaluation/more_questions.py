@@ -58,9 +58,8 @@ _FEWEST_FREEDOMS = 12
 _PERMUTATIONS = 199
 _FEWEST_TO_BIN = 200
 _TABLE_SEED = 20_050_712
-# Level of the exact test of any difference, and the half-width above which a score says nothing.
+# Level of the exact test of any difference.
 ANY_DIFFERENCE = 0.05
-_ROUGH = 0.15
 _AUC = "chance that a classifier picks the generated sample of two (AUC)"
 _NEIGHBORS = "share of samples whose nearest other sample is of their own kind"
 # Samples per side that the classifier looks at: more would cost minutes and change nothing at this margin.
@@ -188,6 +187,13 @@ def _collapse(
                 f"is that {how}. A truncated latent, a low temperature, or training too long against one "
                 "discriminator would do this; so would preprocessing that blurs one of the two sets. Sample without "
                 "truncation first; if the variance stays low, stop earlier or penalise the gradient."
+            )
+        elif unsure := [index for index, ratio in ratios.items() if index not in rare and ratio.value < SPREAD_MARGIN]:
+            verdict = Verdict.INCONCLUSIVE
+            meaning = (
+                f"The samples of {plural if len(unsure) > 1 else kind} {listed([names[index] for index in unsure])} "
+                f"have less than {SPREAD_MARGIN:g} of the variance due, but {n} samples do not tell whether that is "
+                f"chance. Variance is that {how}. Draw more samples."
             )
         elif p_value is None or 2 * len(rare) > len(names):
             verdict = Verdict.INCONCLUSIVE
@@ -343,7 +349,7 @@ def told_apart(
     easiest = rows[0][looked[np.argsort(-found.scores[looked], kind="stable")][:_EASIEST]]
 
     def conclude(level: float) -> Finding:
-        low, high = seen.interval
+        low, _ = seen.interval
         what = (
             f"A kernel classifier picks the generated sample of two in {found.classifier.value:.1%} of the cases, and "
             f"{found.neighbors.value:.1%} of all samples have a nearest other one of their own kind (generated or "
@@ -357,13 +363,20 @@ def told_apart(
                 "one set only. Look at the samples that the classifier recognises most easily: rows "
                 f"{listed([str(row) for row in easiest])}."
             )
-        elif high > TOLD_MARGIN and seen.error > _ROUGH:
+        elif max(score.interval[1] for score in scores.values()) > TOLD_MARGIN:
             verdict = Verdict.INCONCLUSIVE
-            meaning = f"{what} With {n} samples the error is too large to say more. Draw more samples."
+            meaning = (
+                f"{what} {n} samples do not tell whether both lie below {TOLD_MARGIN:.0%}: an interval goes further "
+                "up. Draw more samples."
+            )
         else:
             verdict = Verdict.CLEAR
             sure = "is certain, but small" if exact < ANY_DIFFERENCE else "is compatible with none"
-            meaning = f"{what} The difference {sure}: flagged would be more than {TOLD_MARGIN:.0%}, with confidence."
+            meaning = (
+                f"{what} The difference {sure}: flagged would be more than {TOLD_MARGIN:.0%}, with confidence. What "
+                "these features or this classifier do not resolve goes unnoticed, such as a rare mode that is lost or "
+                "a fine artefact; and copies of training data look like held-out ones."
+            )
         return Finding(
             name="two-sample",
             question="Can the samples be told from held-out data?",

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from divergences import InputError
+from divergences.plain_arrays import plain_array
 
-__all__ = ["FEWEST_EXAMPLES", "as_labels", "ask", "places", "recognise"]
+__all__ = ["FEWEST_EXAMPLES", "as_labels", "ask", "judged_on", "places", "recognise"]
 
 FEWEST_EXAMPLES = 5
 _FOLDS = 5
@@ -122,22 +123,34 @@ def ask(
         InputError: it fails, answers with another number of labels, or names a class that the labels do not know.
     """
     try:
-        answers = np.asarray(classifier(samples))
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        # A copy: some functions work in place, and the samples are needed afterwards.
+        answers = classifier(np.array(samples))
+    except Exception as error:  # a function that is handed in may raise anything
         raise InputError(
-            f"classifier= was called with an array of shape {samples.shape} ({name}) and failed: {error}. It must take "
-            "samples and return one label each."
+            f"classifier= was called with an array of shape {samples.shape} ({name}) and failed: "
+            f"{type(error).__name__}: {error}. It must take samples and return one label each."
         ) from error
     return places(answers, len(samples), classes, "classifier=")
 
 
 def places(answers: Any, n: int, classes: tuple[Any, ...], name: str) -> Int64[np.ndarray, " n"]:
     """Labels as indices of the classes."""
-    array = np.asarray(answers)
+    array = np.asarray(answers) if hasattr(answers, "to_numpy") else plain_array(answers, name)
     if array.shape != (n,):
-        raise InputError(f"{name} must give {n} labels, one per sample; it gives an array of shape {array.shape}.")
+        remedy = " Of scores, pass the labels of the largest ones." if array.ndim == 2 and array.shape[0] == n else ""
+        raise InputError(
+            f"{name} must give {n} labels, one per sample in the same order; it gives an array of shape {array.shape}."
+            f"{remedy}"
+        )
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
+        array = array.astype(str)
     known = np.asarray(classes)
-    if (array.dtype.kind in "US") != (known.dtype.kind in "US") or array.dtype.kind not in "biufUSO":
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        rows = np.flatnonzero(np.isnan(array))
+        raise InputError(
+            f"{name} is nan for {len(rows)} of {n} samples (first in row {rows[0]}); each sample needs a class."
+        )
+    if _kind_of_text(array) != _kind_of_text(known) or array.dtype.kind not in "biufUS":
         raise InputError(
             f"{name} gives labels of dtype {array.dtype} and labels= are of dtype {known.dtype}; they must name the "
             "same classes."
@@ -150,3 +163,27 @@ def places(answers: Any, n: int, classes: tuple[Any, ...], name: str) -> Int64[n
             f"{', '.join(str(label) for label in classes[:10])}{' ...' if len(classes) > 10 else ''}."
         )
     return where.astype(np.int64)
+
+
+def judged_on(truth: Any, classes: tuple[Any, ...], name: str) -> Int64[np.ndarray, " l"]:
+    """Labels of the data that somebody's errors are measured on, as indices of the classes.
+
+    Raises:
+        InputError: labels that are no list, or unknown; a class with fewer than five examples.
+    """
+    if np.ndim(truth) != 1:
+        raise InputError(f"{name} must have shape (l,), one label per sample; it has shape {np.shape(truth)}.")
+    index = places(truth, len(truth), classes, name)
+    counts = np.bincount(index, minlength=len(classes))
+    rarest = int(counts.argmin())
+    if counts[rarest] < FEWEST_EXAMPLES:
+        raise InputError(
+            f"{name} has {counts[rarest]} example{'s' if counts[rarest] != 1 else ''} of class {classes[rarest]!s}; at "
+            f"least {FEWEST_EXAMPLES} are needed to measure how well it is recognised. Add examples, or leave {name} "
+            "out: then the errors are measured on train."
+        )
+    return index
+
+
+def _kind_of_text(array: np.ndarray) -> str:
+    return array.dtype.kind if array.dtype.kind in "US" else ""

@@ -15,7 +15,8 @@ time):
 ``scores[]``       ``name, estimate, null, meaning``: numbers without a verdict, since schema 2
 ``protocol``       ``generated, train, test`` (``source, n, shape, dtype, formats, notes``; null if not given),
                    ``features, fingerprint, feature_dimensions, margins, seed, versions, alpha, alpha_memorization,
-                   overlap, warnings, reference, views``
+                   overlap, warnings, reference, views, classes`` (null, or ``by``: "built-in", "classifier" or
+                   "generated_labels", and ``judge, name, judged_on, answers`` where there are such)
 =================  =====================================================================================================
 
 An estimate is ``value, error, level, method, n, raw, bounds, note``; a null is an estimate, a number, or null where
@@ -278,6 +279,8 @@ def _protocol_rows(report: AuditReport) -> list[tuple[str, str]]:
     ]
     rows.append(("features", _features(report)))
     rows.append(("fingerprint of the features", json.dumps(_plain(protocol["fingerprint"]), sort_keys=True)))
+    if protocol["classes"] is not None:
+        rows.append(("classes of the generated samples", json.dumps(_plain(protocol["classes"]), sort_keys=True)))
     if protocol["reference"] is not None:
         rows.append(("distribution compared with", protocol["reference"]))
     rows += [(_OVERLAP[name], str(count)) for name, count in protocol["overlap"].items()]

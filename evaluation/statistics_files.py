@@ -102,7 +102,7 @@ def _require(archive: zipfile.ZipFile, source: Path, keys: tuple[str, str]) -> N
     hint = (
         f" {held[0]} looks like the features themselves: load that array and use Moments.of."
         if held
-        else " Name mean and covariance with keys=(…, …)."
+        else " Name mean and covariance with keys=(…, …), on the command line --stats-keys."
     )
     raise InputError(f"{source} has no array {' and '.join(missing)}; it holds {', '.join(stored)}.{hint}")
 

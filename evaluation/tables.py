@@ -18,6 +18,8 @@ from evaluation.scores import Score
 __all__ = ["Table", "p_text", "score_table", "tables_of"]
 
 _ROWS = 12
+# Of each row of examples, as many are shown.
+_SHOWN = 4
 _LOST = ("missing", "starved", "undecided")
 
 
@@ -103,6 +105,7 @@ def _modes(finding: Finding) -> Iterator[Table]:
         ],
         f"{evidence['rule'][:1].upper()}{evidence['rule'][1:]}. p of the due share: exact, two-sided, after Holm.",
     )
+    yield _examples(records, "mode")
     names = [
         ("reverse KL, samples ‖ target", "reverse_kl", "noise_floor"),
         ("forward KL, target ‖ samples", "forward_kl", "forward_floor"),
@@ -120,6 +123,29 @@ def _modes(finding: Finding) -> Iterator[Table]:
     )
 
 
+def _examples(records: list[dict[str, Any]], kind: str) -> Table:
+    """Training samples of what was lost, one line each; no rows where nothing was."""
+    shown = [r for r in records if "examples" in r]
+    at = any(r.get("examples_at") for r in shown)
+    return Table.of(
+        f"What is missing: training samples of each {kind} that is short",
+        (kind, "status", "training rows", *(["where they lie"] if at else [])),
+        [
+            (
+                r["name"],
+                r["status"],
+                ", ".join(str(row) for row in r["examples"][:_SHOWN]) or "none: train has no such sample",
+                *([", ".join(_point(x) for x in r["examples_at"][: _SHOWN - 1])] if at else []),
+            )
+            for r in shown
+        ],
+    )
+
+
+def _point(x: Sequence[float]) -> str:
+    return "(" + ", ".join(short(float(f"{value:.3g}")) for value in x) + ")"
+
+
 def _raw(estimate: Estimate) -> str:
     return short(estimate.value if estimate.raw is None else estimate.raw)
 
@@ -135,7 +161,7 @@ def _regions(finding: Finding) -> Iterator[Table]:
                 short(r["expected"]),
                 number(r["ratio"]),
                 p_text(r["p_adjusted"]),
-                ", ".join(str(row) for row in r["examples"][:4]),
+                ", ".join(str(row) for row in r["examples"][:_SHOWN]),
             )
             for r in finding.evidence["regions"]
         ],
@@ -183,6 +209,7 @@ def _classes(finding: Finding) -> Iterator[Table]:
         ],
         "The classifier's confusion is corrected for. p of at least half of the due share, after Holm.",
     )
+    yield _examples(records, "class")
 
 
 def _collapse(finding: Finding) -> Iterator[Table]:

@@ -36,6 +36,7 @@ from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number, as_points
 from divergences.two_sample import Z95
 from evaluation.detection import DetectionRow, bin_detection, lost_in_bin
+from evaluation.examples import nearest_rows
 from evaluation.intervals import clopper_pearson_bounds, holm
 
 __all__ = ["BinRecord", "Ndb", "UnknownModes", "k_means", "ndb", "unknown_modes"]
@@ -278,8 +279,7 @@ def _nearest_center(points: np.ndarray, centers: np.ndarray) -> Int64[np.ndarray
 
 def _examples(train: np.ndarray, home: np.ndarray, centers: np.ndarray, index: int) -> tuple[int, ...]:
     rows = np.flatnonzero(home == index)
-    distances = ((train[rows] - centers[index]) ** 2).sum(axis=1)
-    return tuple(int(row) for row in rows[np.argsort(distances, kind="stable")][:_EXAMPLES])
+    return nearest_rows(rows, train[rows] - centers[index], _EXAMPLES)
 
 
 def _record(

@@ -134,14 +134,14 @@ class Visits:
         visits = np.bincount(self.owners[within], minlength=1).astype(np.float64)
         crowding = float(visits @ visits / visits.sum()) if within.any() and not sure else 1.0
         share, chance = float((within & self.sample_trained).mean()), float((within & ~self.sample_trained).mean())
-        low, high = _limits(share, n / crowding)
-        fewest, most = _limits(chance, n / crowding)
+        low, high = limits(share, n / crowding)
+        fewest, most = limits(chance, n / crowding)
         ratio = self.n_train / self.n_test
         excess = share - ratio * chance
         below = math.hypot(share - low, ratio * (most - chance))
         above = math.hypot(high - share, ratio * (chance - fewest))
         value = min(max(excess, 0.0), 1.0)
-        bounds = (max(excess - below, 0.0), min(max(excess + above, _limits(0.0, n / crowding)[1]), high))
+        bounds = (max(excess - below, 0.0), min(max(excess + above, limits(0.0, n / crowding)[1]), high))
         return Estimate(
             value,
             max(value - bounds[0], bounds[1] - value),
@@ -223,7 +223,7 @@ def below_rank(a: int, j: int, n: int, m: int) -> float:
     return min(1.0, float(np.exp(log_mass).sum()))
 
 
-def _limits(share: float, n: float) -> tuple[float, float]:
+def limits(share: float, n: float) -> tuple[float, float]:
     """Clopper and Pearson's limits, for a share of what counts as n trials, a whole number or not."""
     tail, hits = (1 - _LEVEL) / 2, share * n
     low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
