@@ -137,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         "--stacked", nargs=2, metavar=("DIGITS", "LABELS"), help="single images, three of which make one: 1000 modes"
     )
     add_feature_options(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - prints it instead of the text")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the report as JSON (fields: NOTATION.md); - prints it instead of the text"
+    )
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page with pictures")
     parser.add_argument("--stats", metavar="FILE", help="Fréchet distance to these statistics, not to train")
     parser.add_argument("--stats-n", type=int, metavar="N", help="of how many samples they are, if the file is silent")

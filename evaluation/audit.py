@@ -3,8 +3,8 @@ r"""The audit: everything that can be asked of a generator's samples, under one 
 What is asked depends on what is given. Always: *distribution* and *memorization*. With ``test``: *two-sample*. With
 ``modes``: *mode loss*, *fidelity* and *partial collapse* (of stacked digits: *mode loss*). With ``labels`` of the
 training data: *class loss* and *partial collapse*; ``classifier`` or ``generated_labels`` then say what the samples
-are, in place of the built-in classifier (``evaluation.class_labels``). With neither, and 200 samples: *mode loss* by regions of the data. A
-question that was not asked is not a finding.
+are, in place of the built-in classifier (``evaluation.class_labels``). With neither, and 200 samples: *mode loss* by
+regions of the data. A question that was not asked is not a finding.
 
 **Error rates.** If the generator is good enough in every tested respect (``evaluation.questions`` and
 ``evaluation.more_questions`` state the hypotheses and their margins), the chance that this audit flags anything is at
@@ -42,6 +42,7 @@ from evaluation.findings import Finding, decide
 from evaluation.memorization import Memorization, memorization
 from evaluation.modes import mode_coverage
 from evaluation.moments import Moments
+from evaluation.progress import Steps, steps_of
 from evaluation.protocol import described, overlap_of
 from evaluation.recognition import as_labels
 from evaluation.rows import versions
@@ -70,7 +71,8 @@ class AuditSettings:
     Attributes:
         alpha: chance that a generator which is good enough in every respect is flagged.
         reference: ``Moments`` the Fréchet distance is measured to, of features made the same way; None for train's own.
-        progress: called as (what, done, total) before each step; None for silence.
+        progress: called as (what, done, total) before each step, and at the end as ("done", total, total); None for
+            silence. The last step is the scores: until they are looked at, it stays at ("judged", total − 1, total).
         views: shifts and mirror images under which a copy of an image is still a copy, such as "shift:1,mirror"; None
             for none. One search per view: 18 of them in this example.
     """
@@ -225,7 +227,7 @@ def audit(
     """
     rng = as_generator(rng, "rng=")
     seed = _seed_of(rng)
-    steps = _Steps(settings.progress)
+    steps = Steps(settings.progress, steps_of(modes=modes, labels=labels, test=test))
     steps.next("reading")
     if generated_labels is not None and _is_sampler(generated):
         raise InputError(
@@ -298,7 +300,7 @@ def audit(
         copies = _through_views(material, embed, views, own)
     same = overlap["generated_in_train"] == len(material.generated)
     findings.append(copying(copies, same=same, views=settings.views))
-    steps.finish()
+    steps.say("judged")
     protocol = described(*sets) | {
         "overlap": overlap,
         "features": made["name"],
@@ -328,29 +330,10 @@ def audit(
             *fid_scores(distance.estimate, distance.evidence["held_out"]),
             *published_scores(generated=fakes, train=reals, test=held_out, swept=swept),
         )
-        steps.finish()
+        steps.say("done")
         return told
 
     return AuditReport(tuple(findings), protocol, pictured, moments, measured)
-
-
-class _Steps:
-    """Says what comes next; how many steps there are is known only roughly, so the last may come early."""
-
-    _TOTAL = 6
-
-    def __init__(self, tell: Callable[[str, int, int], None] | None) -> None:
-        self._tell = tell
-        self._done = 0
-
-    def next(self, what: str) -> None:
-        if self._tell is not None:
-            self._tell(what, self._done, self._TOTAL)
-        self._done = min(self._done + 1, self._TOTAL - 1)
-
-    def finish(self) -> None:
-        if self._tell is not None:
-            self._tell("done", self._TOTAL, self._TOTAL)
 
 
 def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:

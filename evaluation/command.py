@@ -175,8 +175,9 @@ def bar() -> Callable[[str, int, int], None] | None:
 
     def tell(what: str, done: int, total: int) -> None:
         filled = _BAR * done // total
-        line = "" if done == total else f"[{'#' * filled}{'.' * (_BAR - filled)}] {what}"
-        sys.stderr.write(f"\r\033[K{line}")
+        # The report follows on a line of its own.
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\r\033[K[{'#' * filled}{'.' * (_BAR - filled)}] {what}{end}")
         sys.stderr.flush()
 
     return tell

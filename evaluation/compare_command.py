@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     add_feature_options(parser)
     parser.add_argument("--alpha", type=rate, default=0.05, metavar="P", help="rate of wrong decisions (default 0.05)")
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="for samplers (default 0)")
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - prints it instead of the text")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the result as JSON (fields: NOTATION.md); - prints it instead of the text"
+    )
     return parser
 
 

@@ -45,6 +45,7 @@ from scipy.special import ndtr
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_count, as_generator, as_number, as_points
 from divergences.two_sample import Z95
+from evaluation.copy_search import check_swept
 from evaluation.intervals import clopper_pearson, hypergeometric_tail
 from evaluation.neighbors import Neighbors, nearest, nearest_others
 from evaluation.support import SupportSize, support_size
@@ -118,7 +119,13 @@ class CopyTests:
 
 
 def copy_tests(
-    *, generated: ArrayLike, train: ArrayLike, test: Any = None, rng: np.random.Generator, alpha: float = 0.01
+    *,
+    generated: ArrayLike,
+    train: ArrayLike,
+    test: Any = None,
+    rng: np.random.Generator,
+    alpha: float = 0.01,
+    swept: Sweep | None = None,
 ) -> CopyTests:
     """Look for copies of training data by the published scores.
 
@@ -127,11 +134,13 @@ def copy_tests(
         train: features of the training data, shape (N, d), N ≥ 10.
         test: features of held-out data, shape (M, d): drawn like train, never trained on. Without them, or with fewer
             than 20, the verdict is INCONCLUSIVE; part of train does not do, unless the generator never saw it.
-        rng: draws the permutations, breaks ties and seeds the cells.
+        rng: seeds the cells, breaks ties and draws the permutations, in this order.
         alpha: probability with which a perfect generator may be flagged.
+        swept: what ``evaluation.sweep`` found for these very sets, with lists of at least 5: saves the searches and
+            changes nothing else.
 
     Raises:
-        InputError: NaN, mis-shaped or too few samples.
+        InputError: NaN, mis-shaped or too few samples, or a sweep of other sets.
 
     >>> rng = np.random.default_rng(0)
     >>> train, test, fresh = rng.normal(size=(3, 300, 4))
@@ -144,22 +153,23 @@ def copy_tests(
     held_out = np.empty((0, known.shape[1])) if test is None else as_points(test, "test=", dim=known.shape[1])
     alpha = as_number(alpha, "alpha=", above=0.0, below=1.0)
     rng = as_generator(rng, "rng=")
+    check_swept(swept, len(points), len(known), len(held_out))
     if len(held_out) < FEWEST_HELD_OUT:
         note = (
             f"without at least {FEWEST_HELD_OUT} held-out points (test=) nobody can say how close to train a fresh "
             "sample would be: keep some data aside before training"
         )
         return CopyTests(Verdict.INCONCLUSIVE, None, None, None, None, support_size(generated=points), note)
-    here, apart = nearest(points, known, 1), nearest(held_out, known, 1)
-    share = _share(points, known, held_out, rng)
-    spacing = nearest_others(known, 1).distances[:, 0]
+    copying = _copying(points, known, held_out, rng, swept)
+    share = _share(points, known, held_out, rng, swept)
+    here, apart, own, beside = _lists(points, known, held_out, swept)
+    spacing = own.distances[:, 0]
     authenticity = _compared(
         here.distances[:, 0] > spacing[here.indices[:, 0]], apart.distances[:, 0] > spacing[apart.indices[:, 0]]
     )
-    exact = _exact(here, apart, nearest(points, held_out, 1), (len(known), len(held_out)))
-    copying = _copying(points, known, held_out, rng)
+    exact = _exact(here, apart, beside, (len(known), len(held_out)))
     p_value = min(1.0, 2 * min(share.p_value, exact.p_value))
-    repeats = support_size(generated=points, reference=held_out, tolerance=0.0)
+    repeats = support_size(generated=points, reference=held_out, tolerance=0.0, swept=swept)
     flagged = p_value < alpha
     note = (
         f"{share.score.value:.1%} of the samples are nearer to train than to held-out data, where "
@@ -168,12 +178,28 @@ def copy_tests(
     return CopyTests(Verdict.FLAGGED if flagged else Verdict.CLEAR, share, authenticity, copying, exact, repeats, note)
 
 
-def _copying(points: np.ndarray, known: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) -> DataCopying:
+def _lists(
+    points: np.ndarray, known: np.ndarray, held_out: np.ndarray, swept: Sweep | None
+) -> tuple[Neighbors, Neighbors, Neighbors, Neighbors]:
+    """Nearest training points of samples, held-out data and train itself; nearest held-out points of samples."""
+    if swept is not None and swept.test_train is not None and swept.generated_test is not None:
+        return swept.generated_train, swept.test_train, swept.train_train, swept.generated_test
+    return (
+        nearest(points, known, 1),
+        nearest(held_out, known, 1),
+        nearest_others(known, 1),
+        nearest(points, held_out, 1),
+    )
+
+
+def _copying(
+    points: np.ndarray, known: np.ndarray, held_out: np.ndarray, rng: np.random.Generator, swept: Sweep | None
+) -> DataCopying:
     try:
-        return data_copying(generated=points, train=known, test=held_out, cells=_CELLS, rng=rng)
+        return data_copying(generated=points, train=known, test=held_out, cells=_CELLS, rng=rng, swept=swept)
     except InputError:
         # No cell holds enough of all three: everything is one cell.
-        return data_copying(generated=points, train=known, test=held_out, cells=1, rng=rng)
+        return data_copying(generated=points, train=known, test=held_out, cells=1, rng=rng, swept=swept)
 
 
 def data_copying(
@@ -281,10 +307,12 @@ def _named(cells: Callable[[np.ndarray], Any], points: np.ndarray) -> Int64[np.n
     return names.astype(np.int64)
 
 
-def _share(points: np.ndarray, train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> Compared:
+def _share(
+    points: np.ndarray, train: np.ndarray, test: np.ndarray, rng: np.random.Generator, swept: Sweep | None
+) -> Compared:
     # Equally near points are told apart by their place in the list: shuffled, or ties would favour train.
     order = rng.permutation(len(train) + len(test))
-    owners = order[nearest(points, np.concatenate([train, test])[order], 1).indices[:, 0]]
+    owners = _owners(points, np.concatenate([train, test]), order, len(train), swept)
     mine = int((owners < len(train)).sum())
     # Which points of the pool are called train is a draw without replacement; points differ by their visits alone.
     kinds, sizes = np.unique(np.bincount(owners, minlength=len(order)), return_counts=True)
@@ -292,6 +320,27 @@ def _share(points: np.ndarray, train: np.ndarray, test: np.ndarray, rng: np.rand
     p_value = (1 + int((drawn >= mine).sum())) / (1 + _PERMUTATIONS)
     null = Estimate(len(train) / len(order), 0.0, method="exact: N/(N+M)", n=len(order))
     return Compared(clopper_pearson(mine, len(points)), null, p_value)
+
+
+def _owners(
+    points: np.ndarray, pool: np.ndarray, order: np.ndarray, n_train: int, swept: Sweep | None
+) -> Int64[np.ndarray, " n"]:
+    """Row of the pool nearest to each sample; of equally near ones the first in ``order``."""
+    if swept is None or swept.generated_test is None:
+        return np.asarray(order[nearest(points, pool[order], 1).indices[:, 0]])
+    here, apart = swept.generated_train, swept.generated_test
+    distances = np.concatenate([here.distances, apart.distances], axis=1)
+    place = np.argsort(order)[np.concatenate([here.indices, n_train + apart.indices], axis=1)]
+    least = distances.min(axis=1, keepdims=True)
+    owners = order[np.where(distances == least, place, len(order)).min(axis=1)]
+    # A list that ends with a tie may go on beyond its end.
+    tied = np.zeros(len(points), dtype=bool)
+    for lists, size in ((here, n_train), (apart, len(pool) - n_train)):
+        if lists.distances.shape[1] < size:
+            tied |= lists.distances[:, -1] == least[:, 0]
+    if tied.any():
+        owners[tied] = order[nearest(points[tied], pool[order], 1).indices[:, 0]]
+    return np.asarray(owners)
 
 
 def _compared(good: np.ndarray, null: np.ndarray) -> Compared:

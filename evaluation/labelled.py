@@ -93,7 +93,8 @@ class LabelledModes:
         confusion: row i: how the classifier answers to held-out examples of class i, shape (K, K).
         assigned: index of the class given to each generated sample, shape (n,).
         n: generated samples.
-        power_note: the smallest loss this n finds reliably.
+        power_note: the smallest loss this n finds reliably. It and ``undecided`` take the measured confusion for the
+            true one: where that was measured on few examples (twenty of a class), less is found than they say.
         judge: who says what a sample is, and on what its errors were measured.
         face_value: whether labels were taken as given, so that ``accuracy``, ``recall`` and ``confusion`` are assumed.
     """
@@ -284,7 +285,7 @@ def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> Label
         confusion=confused / confused.sum(axis=1, keepdims=True),
         assigned=given.assigned,
         n=n,
-        power_note=_power_note(n, classes, found, lost),
+        power_note=_power_note(n, classes, found, lost, sure=given.face_value),
         judge=given.judge,
         face_value=given.face_value,
     )
@@ -416,14 +417,11 @@ def _power(
     return found, lost
 
 
-def _power_note(n: int, classes: tuple[Any, ...], found: np.ndarray, lost: np.ndarray) -> str:
+def _power_note(n: int, classes: tuple[Any, ...], found: np.ndarray, lost: np.ndarray, *, sure: bool) -> str:
     if not found.all():
         names = ", ".join(str(classes[k]) for k in np.flatnonzero(~found))
-        return (
-            f"with n={n} and this classifier even the complete loss of class {names} could go unnoticed; draw more "
-            f"samples "
-            "or use features that separate it better"
-        )
+        by, remedy = ("", "") if sure else (" and this classifier", " or use features that separate it better")
+        return f"with n={n}{by} even the complete loss of class {names} could go unnoticed; draw more samples{remedy}"
     hardest = int(np.argmax(lost))
     return (
         f"with n={n} a class that lost {int(np.ceil(100 * lost[hardest]))} % of its share would be found with "

@@ -75,7 +75,7 @@ def mode_loss(
         lost = p_values < granted
         states = np.select([lost & ~reached, lost, ~reached], ["missing", "starved", "undecided"], "reached")
         blind = all(math.isinf(row.loss) for row in missed if row.n == found.n)
-        short_of = np.flatnonzero(states != "reached").tolist()
+        short_of = np.flatnonzero(lost).tolist()
         examples = {} if train is None else mode_examples(train, modes, short_of)
         verdict, meaning = _mode_answer(found, states, names, granted, blind=blind)
         strange = [names[index] for index in short_of if examples and not examples[index]["examples"]]
@@ -263,6 +263,7 @@ def class_loss(
                 "missing": missing,
                 "undecided": open_,
                 "judge": found.judge,
+                "face_value": found.face_value,
                 "accuracy": found.accuracy,
                 "confusion": found.confusion,
                 "assigned": found.assigned,
@@ -294,9 +295,10 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
     if missing:
         return Verdict.FLAGGED, (
             f"Class{'es' if len(missing) > 1 else ''} {listed(missing)} got less than {SHARE_MARGIN:g} of the share "
-            f"that train gives {'them' if len(missing) > 1 else 'it'}, confusions allowed for ({sight}). Samples so "
-            "distorted that they pass for another class would give the same picture: look at them. If the loss is "
-            "real, look for classes that are rare in train or were learned late, and compare seeds."
+            f"that train gives {'them' if len(missing) > 1 else 'it'}"
+            f"{'' if found.face_value else ', confusions allowed for'} ({sight}). Samples so distorted that they pass "
+            "for another class would give the same picture: look at them. If the loss is real, look for classes that "
+            "are rare in train or were learned late, and compare seeds."
         )
     if open_ or found.n < FEWEST:
         return Verdict.INCONCLUSIVE, (

@@ -125,6 +125,8 @@ def ask(
     try:
         # A copy: some functions work in place, and the samples are needed afterwards.
         answers = classifier(np.array(samples))
+    except MemoryError:
+        raise
     except Exception as error:  # a function that is handed in may raise anything
         raise InputError(
             f"classifier= was called with an array of shape {samples.shape} ({name}) and failed: "

@@ -12,14 +12,14 @@ time):
 ``verdict``        "clear", "flagged" or "inconclusive", of the whole
 ``exit_status``    0, 1 or 3
 ``findings[]``     ``name, question, verdict, quantity, estimate, null, p_value, meaning, evidence``
-``scores[]``       ``name, estimate, null, meaning``: numbers without a verdict, since schema 2
+``scores[]``       ``name, estimate, null, p_value, meaning``: numbers without a verdict, since schema 2
 ``protocol``       ``generated, train, test`` (``source, n, shape, dtype, formats, notes``; null if not given),
                    ``features, fingerprint, feature_dimensions, margins, seed, versions, alpha, alpha_memorization,
                    overlap, warnings, reference, views, classes`` (null, or ``by``: "built-in", "classifier" or
                    "generated_labels", and ``judge, name, judged_on, answers`` where there are such)
 =================  =====================================================================================================
 
-An estimate is ``value, error, level, method, n, raw, bounds, note``; a null is an estimate, a number, or null where
+An estimate is ``value, error, interval, level, method, n, raw, note``; a null is an estimate, a number, or null where
 nobody knows. Not a number and infinities are the strings "nan", "inf" and "-inf". An array of more than 1000 numbers is
 summed up as ``shape, min, median, max``. ``evidence`` holds what the finding rests on, among it
 
@@ -28,14 +28,16 @@ summed up as ``shape, min, median, max``. ``evidence`` holds what the finding re
 * of *mode loss*: ``per_mode[]``, ``rule, minimum_hits``, and the divergences of the histogram less their floors
   (``reverse_kl, noise_floor, forward_kl, forward_floor, jsd, jsd_floor``); or ``regions[]`` without known modes; or,
   of stacked digits, ``lost[]`` of ``name, classes, modes, hits, expected, p_adjusted``;
+* of *mode loss* and *class loss*, in the records of what is short: ``examples``, rows of train, and for points in up to
+  three dimensions ``examples_at``, their coordinates;
 * of *partial collapse*: ``per_mode[]`` of ``name, ratio, p_adjusted``; of known modes ``volume, shift, shift_null``;
 * of *two-sample*: ``classifier, neighbors, exact_p_value, looked_at``, and ``easiest``: rows recognised most easily;
 * of *distribution*: ``plain, plain_bias, held_out, margin``;
 * of *memorization*: ``suspects[]`` of ``generated, train, distance, score, p_value, q_value, nearest_test,
   test_distance``, ``suspect_count``, and ``discoveries``: samples at each false-discovery rate.
 
-The page is self-contained and holds no script; its policy header forbids the browser to fetch anything. Whatever came
-from outside, such as file names and labels, is escaped.
+``NOTATION.md`` lists every field. The page is self-contained and holds no script; its policy header forbids the browser
+to fetch anything. Whatever came from outside, such as file names and labels, is escaped.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ def to_dict(report: AuditReport) -> dict[str, Any]:
                 "name": score.name,
                 "estimate": _plain(score.estimate),
                 "null": _plain(score.null),
+                "p_value": _plain(score.p_value),
                 "meaning": score.meaning,
             }
             for score in report.scores
@@ -280,7 +283,9 @@ def _protocol_rows(report: AuditReport) -> list[tuple[str, str]]:
     rows.append(("features", _features(report)))
     rows.append(("fingerprint of the features", json.dumps(_plain(protocol["fingerprint"]), sort_keys=True)))
     if protocol["classes"] is not None:
-        rows.append(("classes of the generated samples", json.dumps(_plain(protocol["classes"]), sort_keys=True)))
+        told = protocol["classes"]
+        digest = f"; digest of the answers {told['answers']}" if "answers" in told else ""
+        rows.append(("classes of the generated samples", told["judge"] + digest))
     if protocol["reference"] is not None:
         rows.append(("distribution compared with", protocol["reference"]))
     rows += [(_OVERLAP[name], str(count)) for name, count in protocol["overlap"].items()]

@@ -14,13 +14,17 @@ perfect generator in 64 dimensions or more, and a bare number misleads. The null
   held-out data; whatever the law, C_T; 0 for distances without bias, 1 for ratios. KID's is 0 as well where the
   held-out data have more than 25 million pairs with train, which would take long.
 
+Four of them have a p-value, of "no nearer to train than held-out data" (C_T, authenticity, distance share) or "no more
+repeats than among held-out data": exactly those of ``evaluation.copies.copy_tests``, each for itself alone. They
+describe as well: nothing is decided by them, and the error rate of an audit knows nothing of them.
+
 All Euclidean distances come from one sweep over the pairs of points (``evaluation.sweep``), which serves the search for
 copies and the two-sample finding as well; MiFID's distance is an angle, and takes a look of its own.
 
-Left out are scores that could not be told from nothing: all of them with fewer than ten points in a set; C_T without
-20 held-out points; the Vendi ratio below eight dimensions, where it is bounded by the dimension, and where more than
-512 eigenvalues would be needed, which takes long; MiFID's distance below three dimensions, where there are hardly any
-angles, and beyond 10¹¹ multiplications.
+Left out are scores that could not be told from nothing: all of them with fewer than ten points in a set; C_T, the
+distance share and the p-values without 20 held-out points; the Vendi ratio below eight dimensions, where it is bounded
+by the dimension, and where more than 512 eigenvalues would be needed, which takes long; MiFID's distance below three
+dimensions, where there are hardly any angles, and beyond 10¹¹ multiplications.
 """
 
 from __future__ import annotations
@@ -35,10 +39,12 @@ from jaxtyping import Float64
 from divergences.errors import InputError
 from divergences.estimate import Estimate
 from evaluation.alpha import alpha_precision, authenticity
-from evaluation.copies import FEWEST_HELD_OUT, data_copying
+from evaluation.copies import FEWEST_HELD_OUT, CopyTests, copy_tests
+from evaluation.findings import short
 from evaluation.kernel import kid
 from evaluation.manifold import prdc
 from evaluation.prd import prd
+from evaluation.repeats import repeated_share
 from evaluation.sample_scores import rarity, realism
 from evaluation.support import support_size, vendi_ratio
 from evaluation.sweep import Counts, Rule, Sweep, sweep
@@ -58,6 +64,7 @@ _FEWEST_ANGLES = 3
 _MOST_MULTIPLICATIONS = 1e11
 # Pairs of held-out and train points up to which KID is computed for them, too.
 _QUICK_PAIRS = 25_000_000
+_NO_NEARER = "no nearer to train than held-out data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +75,16 @@ class Score:
         name: as it is called in papers.
         estimate: the number, with its error.
         null: what a perfect generator would score at these sizes; None where nobody knows.
-        meaning: what it measures and which direction is good, in a sentence.
+        meaning: what it measures and which direction is good, in a sentence; with its p-value, where it has one.
+        p_value: of a perfect generator's chance to look as bad, for this score alone; None where there is none. It
+            enters no verdict.
     """
 
     name: str
     estimate: Estimate
     null: Estimate | float | None
     meaning: str
+    p_value: float | None = None
 
 
 def shared_sweep(
@@ -143,15 +153,17 @@ def published_scores(
     if min(len(points) for points in sets) < _FEWEST:
         return ()
     found = swept if swept is not None else shared_sweep(generated=generated, train=train, test=test)
+    copied = _copy_tests(generated, train, test, found)
     return (
         *_manifold(generated, train, test, found),
-        *_typical(generated, train, test, found),
+        *_typical(generated, train, test, found, copied),
         *_single(generated, train, test, found),
         *_curve(generated, train, test),
         _kernel(generated, train, test),
-        *_copying(generated, train, test, found),
+        *_copying(copied),
         *_angles(generated, train, test),
-        *_repeats(generated, test, found),
+        *_support(generated, test, found),
+        _repeats(generated, train, test, found, copied),
         *_variety(generated, train, test),
     )
 
@@ -188,7 +200,25 @@ def _held(swept: Sweep) -> Sweep | None:
     return Sweep(swept.train_train, swept.test_test, swept.test_train, swept.train_test, counts)
 
 
-def _typical(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
+def _copy_tests(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> CopyTests | None:
+    """The published signs of copying; None without enough held-out data to say anything."""
+    if test is None or len(test) < FEWEST_HELD_OUT:
+        return None
+    draw = np.random.default_rng(_CELL_SEED)
+    return copy_tests(generated=generated, train=train, test=test, rng=draw, swept=swept)
+
+
+def _tested(meaning: str, p_value: float | None, of: str) -> tuple[str, float | None]:
+    """The meaning with the p-value behind it, and the p-value."""
+    if p_value is None:
+        return meaning, None
+    told = "< 1e−15" if p_value < 1e-15 else f"= {short(float(f'{p_value:.2g}'))}"
+    return f'{meaning} p {told} of "{of}"; taken alone, no verdict rests on it.', p_value
+
+
+def _typical(
+    generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None, copied: CopyTests | None
+) -> Iterator[Score]:
     found = alpha_precision(generated=generated, reference=train, test=test, swept=swept)
     null = found.null
     yield Score(
@@ -204,12 +234,9 @@ def _typical(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep |
         "Data with a typical sample as near as their next neighbour; up to the null, higher is better.",
     )
     new = authenticity(generated=generated, train=train, test=test, swept=swept)
-    yield Score(
-        "authenticity",
-        new.share,
-        new.null,
-        "Share of samples not too near to train; far below the null is copying, above it off the data.",
-    )
+    known = None if copied is None or copied.authenticity is None else copied.authenticity.p_value
+    meaning = "Share of samples not too near to train; far below the null is copying, above it off the data."
+    yield Score("authenticity", new.share, new.null, *_tested(meaning, known, _NO_NEARER))
 
 
 def _single(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
@@ -257,7 +284,7 @@ def _angles(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Sco
     yield Score("MiFID's distance", found.distance, _of_test(found.null), meaning)
 
 
-def _repeats(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
+def _support(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
     if test is None:
         return
     try:
@@ -272,6 +299,26 @@ def _repeats(generated: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[
     yield Score("support size", found.size, _of_test(found.null), meaning)
 
 
+def _repeats(
+    generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None, copied: CopyTests | None
+) -> Score:
+    """Equal samples, beside equal points among as many held-out ones; of train, where those are too few."""
+    own = None if swept is None else swept.generated_generated
+    share = repeated_share(generated=generated, lists=own)
+    if test is not None and (len(test) >= len(generated) or len(test) >= len(train)):
+        real, lists, of = test, None if swept is None else swept.test_test, "score of test="
+    else:
+        real, lists, of = train, None if swept is None else swept.train_train, "the training data"
+    size = min(len(generated), len(real))
+    if size < len(generated):
+        of += f", of {size} only: more would repeat more"
+    null = repeated_share(generated=real, size=size, lists=lists, note=of)
+    count = round(share.value * len(generated))
+    meaning = f"Share of samples equal to another one, {count} of {len(generated)}; lower is better, down to the null."
+    p_value = None if copied is None else copied.repeats.p_value
+    return Score("repeated samples", share, null, *_tested(meaning, p_value, "no more pairs than held-out data have"))
+
+
 def _kernel(generated: np.ndarray, train: np.ndarray, test: Any) -> Score:
     # The estimate is without bias: a perfect generator has 0 on average, whatever held-out data happen to score.
     known = test is not None and len(test) * len(train) <= _QUICK_PAIRS
@@ -280,19 +327,20 @@ def _kernel(generated: np.ndarray, train: np.ndarray, test: Any) -> Score:
     return Score("KID", kid(generated=generated, reference=train), null, meaning)
 
 
-def _copying(generated: np.ndarray, train: np.ndarray, test: Any, swept: Sweep | None) -> Iterator[Score]:
-    if test is None or len(test) < FEWEST_HELD_OUT:
+def _copying(copied: CopyTests | None) -> Iterator[Score]:
+    if copied is None or copied.data_copying is None or copied.share is None:
         return
-    try:
-        draw = np.random.default_rng(_CELL_SEED)
-        found = data_copying(generated=generated, train=train, test=test, rng=draw, swept=swept)
-    except InputError:
-        return  # no cell with points of all three sets: nothing to compare
+    found, share = copied.data_copying, copied.share
     meaning = (
         "Distances to train, ranked against held-out data's, in standard errors; far below 0 is copying, or too many "
         "samples where data are dense."
     )
-    yield Score("C_T", found.score, found.null, meaning)
+    yield Score("C_T", found.score, found.null, *_tested(meaning, found.p_value, _NO_NEARER))
+    meaning = (
+        "Share of samples nearer to train than to held-out data (DCR), N/(N + M) by chance; far above it is copying, "
+        "below it held-out data that are not like train."
+    )
+    yield Score("distance share", share.score, share.null, *_tested(meaning, share.p_value, _NO_NEARER))
 
 
 def _variety(generated: np.ndarray, train: np.ndarray, test: Any) -> Iterator[Score]:

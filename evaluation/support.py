@@ -170,8 +170,13 @@ def _thinned(points: np.ndarray, size: int) -> np.ndarray:
 def _partners(points: np.ndarray, reach: float, lists: Neighbors | None = None) -> Int64[np.ndarray, " n"]:
     """How many others lie within reach of each point."""
     if reach == 0:
-        _, index, counts = np.unique(points + 0.0, axis=0, return_inverse=True, return_counts=True)
-        return (counts[index.reshape(-1)] - 1).astype(np.int64)
+        # What has no other at distance 0 is not sorted.
+        rows = np.arange(len(points)) if lists is None else np.flatnonzero(lists.distances[:, 0] == 0)
+        partners = np.zeros(len(points), dtype=np.int64)
+        if rows.size:
+            _, index, counts = np.unique(points[rows] + 0.0, axis=0, return_inverse=True, return_counts=True)
+            partners[rows] = counts[index.reshape(-1)] - 1
+        return partners
     k = min(_FIRST_LOOK, len(points) - 1) if lists is None else lists.distances.shape[1]
     while True:
         found = nearest_others(points, k) if lists is None or lists.distances.shape[1] < k else lists

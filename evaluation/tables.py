@@ -207,7 +207,12 @@ def _classes(finding: Finding) -> Iterator[Table]:
             )
             for r in records
         ],
-        "The classifier's confusion is corrected for. p of at least half of the due share, after Holm.",
+        (
+            "Labels at face value. "
+            if finding.evidence.get("face_value")
+            else "The classifier's confusion is corrected for. "
+        )
+        + "p of at least half of the due share, after Holm.",
     )
     yield _examples(records, "class")
 

@@ -1,13 +1,21 @@
 """The audit end to end: planted defects are found for the right reason, good generators pass, little data is no
 pass."""
 
+import io
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from divergences import Estimate, Gaussian, InputError, Mixture
 from evaluation import AuditSettings, Moments, Samples, Verdict, audit
+from evaluation.command import bar
 from evaluation.findings import Case, Finding, decide
+from evaluation.frechet import fid
+from evaluation.modes import mode_coverage
+from evaluation.more_questions import lost_regions, mode_collapse
+from evaluation.questions import distribution, fidelity
+from evaluation.report import to_html
 from evaluation.tables import tables_of
 
 GRID = Mixture([Gaussian([x, y], 0.0025 * np.eye(2)) for x in range(-4, 5, 2) for y in range(-4, 5, 2)])
@@ -347,8 +355,11 @@ def test_settings():
     # Held-out data are the reference: the distance to themselves is 0, and the generator's is another than to train.
     assert report["distribution"].evidence["held_out"].raw == pytest.approx(0.0, abs=1e-12)
     assert told[0][0] == "reading"
-    assert told[-1] == ("done", 6, 6)
-    assert all(0 <= done <= total for _, done, total in told)
+    # Reading, features, distances, regions, distribution, two-sample, memorization; the scores are not looked at yet.
+    assert told[-1] == ("judged", 7, 8)
+    assert report.scores
+    assert told[-2:] == [("scores", 7, 8), ("done", 8, 8)]
+    assert [done for _, done, _ in told] == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     with pytest.raises(InputError, match="alpha="):
         AuditSettings(alpha=0.0)
     with pytest.raises(InputError, match="reference="):
@@ -399,3 +410,189 @@ def test_modes_say_where_they_stand_and_how_wide_they_are(grid):
     assert finding.verdict is Verdict.CLEAR
     assert f"not flagged: {middle}." in finding.meaning
     assert "mean shift" in " ".join(tables_of(finding)[0].head)
+
+
+def test_lost_modes_are_shown_by_training_samples(grid):
+    train, test, _ = grid
+    weights = np.array([0.0 if k in (3, 17) else 0.1 if k == 6 else 1.0 for k in range(25)])
+    generated = Mixture(GRID.components, weights / weights.sum()).sample(4000, rng(5))
+    report = audit(generated=generated, train=train, test=test, modes=GRID, rng=rng())
+    records = report["mode loss"].evidence["per_mode"]
+    assert {k for k, record in enumerate(records) if "examples" in record} == {3, 6, 17}
+    shown = tables_of(report["mode loss"])[1].rows
+    text, page = " ".join(report.to_text().split()), to_html(report)
+    for k in (3, 6, 17):
+        # Direct: equal round modes, so the nearest of all training rows belong to it.
+        away = np.linalg.norm(train - GRID.components[k].mean, axis=1)
+        assert records[k]["examples"] == np.argsort(away, kind="stable")[:5].tolist()
+        np.testing.assert_array_equal(records[k]["examples_at"], train[records[k]["examples"]])
+        (row,) = [cells for cells in shown if cells[0] == str(k)]
+        assert row[2] == ", ".join(str(index) for index in records[k]["examples"][:4])
+        assert row[2] in text
+        assert row[2] in page
+    assert "Train itself" not in report["mode loss"].meaning
+
+
+def test_examples_lie_in_the_mode_s_own_distance():
+    """A flat mode beside a round one: the nearest in plain distance is not the nearest in the mode's own."""
+    flat = Gaussian([0.0, 0.0], np.diag([100.0, 0.01]))
+    modes = Mixture([flat, Gaussian([60.0, 0.0], np.eye(2))])
+    draw = rng(0)
+    train = np.concatenate([modes.components[1].sample(300, draw), [[0.0, 0.2], [5.0, 0.0], [0.0, 0.9]]])
+    report = audit(generated=modes.components[1].sample(300, draw), train=train, modes=modes, rng=draw)
+    assert report["mode loss"].evidence["missing"] == [0]
+    # 2σ, 0.5σ, and 9σ, which is not of the mode although only 0.9 away.
+    assert report["mode loss"].evidence["per_mode"][0]["examples"] == [301, 300]
+
+
+def test_a_mode_that_train_does_not_have_is_said():
+    draw = rng(2)
+    modes = Mixture([Gaussian([x, 0.0], 0.01 * np.eye(2)) for x in (0.0, 1.0, 7.0)])
+    real = Mixture(modes.components[:2])
+    report = audit(generated=real.sample(400, draw), train=real.sample(400, draw), modes=modes, rng=draw)
+    finding = report["mode loss"]
+    assert finding.evidence["per_mode"][2]["examples"] == []
+    assert "Train itself has no sample of 2 at (7, 0)" in finding.meaning
+    assert "none: train has no such sample" in report.to_text()
+
+
+def test_lost_classes_are_shown_by_training_samples(digits):
+    train, labels, test, fresh, truth = digits
+    report = audit(generated=fresh[~np.isin(truth, [3, 7])], train=train, test=test, labels=labels, rng=rng())
+    records = {record["name"]: record for record in report["class loss"].evidence["per_class"]}
+    assert {name for name, record in records.items() if "examples" in record} == {"3", "7"}
+    for name in ("3", "7"):
+        rows = records[name]["examples"]
+        assert len(set(rows)) == 16
+        assert set(labels[rows]) == {int(name)}
+        # Images have no coordinates to tell.
+        assert "examples_at" not in records[name]
+    table = tables_of(report["class loss"])[1]
+    assert {row[0] for row in table.rows} == {"3", "7"}
+    assert ", ".join(map(str, records["3"]["examples"][:4])) in " ".join(report.to_text().split())
+    points = rng(3).normal(size=(300, 2)) + 9 * np.repeat([[0, 0], [1, 0], [0, 1]], 100, axis=0)
+    classes = np.repeat(["a", "b", "c"], 100)
+    told = audit(generated=points[:200] + 0.1, train=points, labels=classes, rng=rng())["class loss"]
+    (lost,) = [record for record in told.evidence["per_class"] if "examples" in record]
+    assert lost["name"] == "c"
+    np.testing.assert_array_equal(lost["examples_at"], points[lost["examples"]])
+    assert min(lost["examples"]) >= 200
+
+
+FOUR = Mixture([Gaussian([x, 0.0], 0.04 * np.eye(2)) for x in (0.0, 3.0, 6.0, 9.0)])
+
+
+def test_few_samples_of_four_modes_are_inconclusive():
+    draw = rng(1)
+    train, test = FOUR.sample(400, draw), FOUR.sample(200, draw)
+    for seed in range(3):
+        report = audit(generated=FOUR.sample(15, rng(seed)), train=train, test=test, modes=FOUR, rng=rng())
+        assert report["mode loss"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_regions_fall_at_the_level_they_are_granted():
+    """Between 0.05 and 0.2: lost at a granted level of 0.2, and not at 0.05."""
+    for seed in range(40):
+        draw = rng(seed)
+        train = draw.normal(size=(400, 2))
+        fresh = draw.normal(size=(600, 2))
+        case_ = lost_regions(generated=fresh[fresh[:, 0] < 1.05][:300], train=train, test=None, rng=draw)
+        if 0.05 < case_.p_value < 0.2:
+            break
+    else:
+        raise AssertionError("no seed puts p between the two levels")
+    flagged = case_.conclude(0.2)
+    assert flagged.verdict is Verdict.FLAGGED
+    assert flagged.evidence["regions"]
+    assert min(region["p_adjusted"] for region in flagged.evidence["regions"]) == case_.p_value
+    assert case_.conclude(0.05).verdict is not Verdict.FLAGGED
+    assert case_.conclude(0.05).evidence["regions"] == []
+
+
+@pytest.mark.parametrize("n", [10, 12, 13, 20, 100, 1000])
+def test_fidelity_is_clear_where_its_interval_keeps_the_margin(n):
+    """All samples good: the exact lower end is 0.025^(1/n), so 13 samples are the fewest that clear 0.742."""
+    points = np.tile(FOUR.components[0].mean, (n, 1))
+    finding = fidelity(mode_coverage(generated=points, modes=FOUR)).conclude(0.0)
+    assert finding.estimate.interval[0] == pytest.approx(0.025 ** (1 / n))
+    clear = 0.025 ** (1 / n) >= 0.75 * finding.null
+    assert clear == (n >= 13)
+    assert finding.verdict is (Verdict.CLEAR if clear else Verdict.INCONCLUSIVE)
+
+
+def test_perfect_fidelity_stays_clear():
+    """At n = 1000 in every run; 40 samples are enough as a rule."""
+    for n, least in ((40, 55), (1000, 60)):
+        runs = [fidelity(mode_coverage(generated=FOUR.sample(n, rng(seed)), modes=FOUR)) for seed in range(60)]
+        assert sum(run.conclude(0.0).verdict is Verdict.CLEAR for run in runs) >= least
+
+
+def test_numbers_that_straddle_their_margin_are_inconclusive():
+    # A share of 0.75 beside a margin of 0.742, with a granted level at which nothing is rejected.
+    points = np.concatenate([FOUR.components[0].sample(75, rng(0)) * 0, np.full((25, 2), 99.0)])
+    found = fidelity(mode_coverage(generated=points, modes=FOUR)).conclude(0.0)
+    assert found.estimate.interval[0] < found.evidence["margin"] < found.estimate.value
+    assert found.verdict is Verdict.INCONCLUSIVE
+    # A mode with a third of its variance by few samples, not rejected.
+    draw = rng(4)
+    points = np.concatenate([law.sample(9, draw) for law in FOUR.components])
+    points[:9] = FOUR.components[0].mean + (points[:9] - FOUR.components[0].mean) / 3
+    shrunk = mode_collapse(mode_coverage(generated=points, modes=FOUR)).conclude(0.0)
+    assert shrunk.verdict is Verdict.INCONCLUSIVE
+    assert "mode 0 have less" in shrunk.meaning
+    # A distance above its margin, one about it, and one far below.
+    seen = []
+    for shift in (0.45, 0.3, 0.0):
+        train, fresh = rng(5).normal(size=(2, 400, 2))
+        sets = dict(generated=Moments.of(fresh + shift), reference=Moments.of(train))
+        asked = distribution(**sets, train=train, test=None)
+        low, high = fid(**sets).interval
+        margin = asked.conclude(0.0).evidence["margin"]
+        seen.append((bool(low > margin), bool(high > margin), asked.conclude(0.0).verdict))
+    assert seen == [
+        (True, True, Verdict.INCONCLUSIVE), (False, True, Verdict.INCONCLUSIVE), (False, False, Verdict.CLEAR)
+    ]  # fmt: skip
+
+
+def test_clear_says_what_it_cannot_see(grid):
+    train, test, fresh = grid
+    report = audit(generated=fresh, train=train, test=test, modes=GRID, rng=rng())
+    assert "does not see whether modes are lost" in report["fidelity"].meaning
+    assert "goes unnoticed" in report["two-sample"].meaning
+
+
+def test_the_bar_ends_complete(monkeypatch, grid):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    train, test, fresh = grid
+    for given in (dict(), dict(test=test), dict(test=test, modes=GRID), dict(labels=np.arange(300) % 2, modes=GRID)):
+        screen.truncate(0)
+        settings = AuditSettings(progress=bar())
+        # Two classes that nothing tells apart are refused by none of the steps.
+        report = audit(generated=fresh[:300], train=train[:300], settings=settings, rng=rng(), **given)
+        assert report.scores
+        drawn = screen.getvalue().replace("\x00", "").split("\r\033[K")[1:]
+        filled = [line.count("#") for line in drawn]
+        assert filled == sorted(filled)
+        assert filled[-1] == 20
+        assert filled[-2] < 20
+        assert drawn[-1] == f"[{'#' * 20}] done\n"
+        assert all("\n" not in line for line in drawn[:-1])
+
+
+@pytest.mark.slow
+def test_a_thousand_samples_of_a_perfect_generator_are_clear():
+    """Intervals keep within the margins: 15 audits with known modes, 15 in 64 dimensions without."""
+    for seed in range(15):
+        draw = rng(seed)
+        known = audit(
+            generated=GRID.sample(1000, draw), train=GRID.sample(1000, draw), test=GRID.sample(1000, draw), modes=GRID,
+            rng=draw,
+        )  # fmt: skip
+        train, test, fresh = draw.normal(size=(3, 1000, 64))
+        for report in (known, audit(generated=fresh, train=train, test=test, rng=draw)):
+            assert Verdict.INCONCLUSIVE not in names(report).values()

@@ -91,6 +91,27 @@ def test_copiers_are_caught_and_a_narrow_generator_is_not():
     assert narrow.authenticity.p_value < 1e-2
 
 
+@pytest.mark.parametrize("dim", [1, 3, 20])
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_ready_sweep_changes_nothing(dim, coarse):
+    """Ties longer than a list, too: most coarse points have many equally near ones, of both kinds."""
+    from evaluation.sweep import sweep
+
+    rng = rng_of(dim)
+    train, test, points = (rng.standard_normal((n, dim)) for n in (130, 90, 110))
+    if coarse:
+        train, test, points = (np.round(rows if dim > 1 else 2 * rows) for rows in (train, test, points))
+    swept = sweep(generated=points, train=train, test=test, k=5, rules=())
+    plain = copy_tests(generated=points, train=train, test=test, rng=rng_of(7))
+    shared = copy_tests(generated=points, train=train, test=test, rng=rng_of(7), swept=swept)
+    for name in ("verdict", "share", "authenticity", "exact", "repeats", "note"):
+        assert getattr(shared, name) == getattr(plain, name), name
+    assert shared.data_copying.score == plain.data_copying.score
+    assert shared.data_copying.p_value == plain.data_copying.p_value
+    with pytest.raises(InputError, match="swept="):
+        copy_tests(generated=points[1:], train=train, test=test, rng=rng, swept=swept)
+
+
 def test_few_samples_are_one_cell():
     """Of 25 samples no cell of three has enough: C_T is that of a single cell."""
     found = copy_tests(generated=FAKE[:25], train=REAL, test=TEST, rng=rng_of(0))

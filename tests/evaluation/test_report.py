@@ -5,6 +5,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,7 +287,7 @@ def test_tables_say_what_the_evidence_says(report, page):
 
     text = report.to_text()
     evidence = report["mode loss"].evidence
-    masses, histogram, missed = tables_of(report["mode loss"])
+    masses, examples, histogram, missed = tables_of(report["mode loss"])
     # Direct: hits by distance, two-sided exact binomial with Holm's adjustment by hand.
     points = report.material.generated.array
     means = np.stack([part.mean for part in MODES.components])
@@ -312,7 +313,7 @@ def test_tables_say_what_the_evidence_says(report, page):
     assert histogram.rows[0][3] == f"{evidence['noise_floor']:.4g}"
     assert "at least 1 high-quality sample" in " ".join(text.split())
     assert missed.title == "What this audit could have missed"
-    for table in (masses, histogram, missed):
+    for table in (masses, examples, histogram, missed):
         assert table.title in text
         assert table.title in page.replace("&#39;", "'")
         shown = cells(page)
@@ -328,7 +329,7 @@ def test_an_empty_mode_makes_the_forward_divergence_infinite_and_says_so():
     draw = np.random.default_rng(1)
     train = MODES.sample(400, draw)
     report = audit(generated=MODES.components[0].sample(300, draw), train=train, modes=MODES, rng=draw)
-    table = tables_of(report["mode loss"])[1]
+    table = tables_of(report["mode loss"])[2]
     assert table.rows[1][1] == "∞"
     assert "forward KL: " in table.note
     assert "∞" in report.to_text()
@@ -373,3 +374,34 @@ def test_classes_and_regions_say_what_could_have_been_missed(image_report):
     assert mean_bin == sorted(mean_bin, reverse=True)
     again = audit(generated=generated, train=train, test=test, rng=np.random.default_rng(99))["mode loss"]
     assert again.evidence["detection"] == detection
+
+
+def fields_of(value, opaque=("fingerprint", "versions", "margins", "overlap", "discoveries", "parameters")):
+    """Every key of a JSON value, but those of tables whose keys are names or counts."""
+    if isinstance(value, list):
+        return set().union(*map(fields_of, value))
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*(fields_of(item) for key, item in value.items() if key not in opaque))
+
+
+def test_every_field_of_the_json_reports_stands_in_the_notation(report, image_report):
+    from evaluation import compare
+
+    notation = (Path(__file__).resolve().parents[2] / "NOTATION.md").read_text(encoding="utf-8")
+    section = notation.split("## Fields of the JSON reports\n")[1].split("\n## ")[0]
+    told = set(re.findall(r"`([a-z_]+)`", section))
+    draw = np.random.default_rng(0)
+    train, fresh, low = draw.normal(size=(3, 400, 2))
+    regions = audit(generated=fresh[fresh[:, 0] < 0.5], train=train, rng=draw)
+    compared = compare(a=fresh, b=low, train=train)
+    lost = audit(generated=MODES.components[0].sample(300, draw), train=MODES.sample(300, draw), modes=MODES, rng=draw)
+    texts = [one.to_json() for one in (report, image_report, regions, lost, compared)]
+    written = fields_of([json.loads(text) for text in texts])
+    assert {"regions", "per_class", "examples", "examples_at", "better"} <= written
+    assert written <= told
+    # What these reports do not have: stacked digits, long arrays, a classifier of one's own, lost classes of points.
+    others = {"stacked", "confirmed", "modes", "lost", "min", "median", "max", "shape", "judged_on", "answers"}
+    assert told - written <= others
+    for schema in ("mintmark-audit-2", "mintmark-comparison-1"):
+        assert schema in section

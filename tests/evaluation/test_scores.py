@@ -2,10 +2,14 @@
 and the sweep that memorization and the two-sample finding share."""
 
 import dataclasses
+import html
+import json
+import re
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from scipy.stats import fisher_exact, norm
 
 from divergences import Gaussian, InputError, Mixture
 from evaluation import (
@@ -13,6 +17,7 @@ from evaluation import (
     alpha_precision,
     audit,
     authenticity,
+    copy_tests,
     data_copying,
     fid,
     kid,
@@ -24,6 +29,7 @@ from evaluation import (
     two_sample,
     vendi_ratio,
 )
+from evaluation.report import to_html
 from evaluation.scores import _single, fid_scores, published_scores, shared_sweep
 from evaluation.views import Views, named_views
 
@@ -53,7 +59,8 @@ def test_every_score_is_the_one_of_its_module(sets, scores):
     generated, train, test = sets.values()
     assert list(scores) == [
         "precision", "recall", "density", "coverage", "α-precision", "β-recall", "authenticity", "realism", "rarity",
-        "PRD F8", "PRD F1/8", "KID", "C_T", "MiFID's distance", "support size", "Vendi ratio",
+        "PRD F8", "PRD F1/8", "KID", "C_T", "distance share", "MiFID's distance", "support size", "repeated samples",
+        "Vendi ratio",
     ]  # fmt: skip
     four = prdc(generated=generated, reference=train, test=test)
     for name in ("precision", "recall", "density", "coverage"):
@@ -145,6 +152,90 @@ def test_c_t_needs_held_out_data_and_has_its_own(sets, scores):
     assert "half of the reference" in without["α-precision"].null.note
 
 
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("dim", [2, 30])
+def test_signs_of_copying_are_those_of_copy_tests(dim, coarse):
+    """Without a sweep and with it, copied, repeated and tied points included: the very same numbers and p-values."""
+    draw = rng(dim)
+    generated, train, test = draw.normal(size=(160, dim)), *draw.normal(size=(2, 170, dim))
+    generated = np.vstack([generated[:100], generated[:20], train[:40] + 1e-4])
+    if coarse:
+        generated, train, test = (np.round(points, 1) for points in (generated, train, test))
+    found = copy_tests(generated=generated, train=train, test=test, rng=rng(20_200_411))
+    scores = {score.name: score for score in published_scores(generated=generated, train=train, test=test)}
+    assert scores["C_T"].estimate == found.data_copying.score
+    assert scores["C_T"].null == found.data_copying.null
+    assert scores["C_T"].p_value == found.data_copying.p_value
+    assert scores["distance share"].estimate == found.share.score
+    assert scores["distance share"].null == found.share.null
+    assert scores["distance share"].null.value == 0.5
+    assert scores["distance share"].p_value == found.share.p_value
+    assert scores["authenticity"].estimate.value == pytest.approx(found.authenticity.score.value, abs=1e-12)
+    assert scores["authenticity"].null.value == pytest.approx(found.authenticity.null.value, abs=1e-12)
+    assert scores["authenticity"].p_value == found.authenticity.p_value
+    repeats = scores["repeated samples"]
+    assert repeats.estimate.value == pytest.approx(found.repeats.repeated / len(generated), abs=1e-12)
+    assert repeats.p_value == found.repeats.p_value
+    assert repeats.null.note == "score of test="
+    if coarse:
+        return
+    # By hand, from all pairs: the p-value of C_T is its tail, that of authenticity Fisher's.
+    here, apart, own = cdist(generated, train), cdist(test, train), cdist(train, train)
+    np.fill_diagonal(own, np.inf)
+    faults = [(away.min(axis=1) <= own.min(axis=1)[away.argmin(axis=1)]).sum() for away in (here, apart)]
+    table = [[faults[0], len(generated) - faults[0]], [faults[1], len(test) - faults[1]]]
+    assert scores["authenticity"].p_value == pytest.approx(fisher_exact(table, "greater")[1], rel=1e-9)
+    c_t = scores["C_T"].estimate
+    assert scores["C_T"].p_value == pytest.approx(norm.cdf(c_t.value / (c_t.error / norm.ppf(0.975))), rel=1e-9)
+    nearer = here.min(axis=1) < cdist(generated, test).min(axis=1)
+    assert scores["distance share"].estimate.value == nearer.mean()
+    equal = (generated[:, None] == generated).all(axis=2)
+    assert repeats.estimate.value == (equal.sum(axis=1) > 1).mean() == 0.25
+    assert repeats.null.value == 0.0
+
+
+def test_p_values_stand_in_every_format_and_decide_nothing():
+    """A generator that repeats its samples: the p-values are told, and no finding is made of them."""
+    draw = rng(8)
+    train, test, fresh = draw.normal(size=(3, 150, 4))
+    generated = np.vstack([fresh[:100], fresh[:25], fresh[:25]])
+    report = audit(generated=generated, train=train, test=test, rng=rng(1))
+    told = {score["name"]: score for score in json.loads(report.to_json())["scores"]}
+    names = {name for name, score in told.items() if score["p_value"] is not None}
+    assert names == {"C_T", "authenticity", "distance share", "repeated samples"}
+    text, page = " ".join(report.to_text().split()), html.unescape(to_html(report))
+    for score in report.scores:
+        if score.p_value is not None:
+            assert told[score.name]["p_value"] == score.p_value
+            assert score.meaning in text
+            assert score.meaning in page
+            shown = re.search(
+                r' p (= |< )([\d.e−-]+) of "no .*"; taken alone, no verdict rests on it\.$', score.meaning
+            )
+            value = float(shown[2].replace("−", "-"))
+            assert score.p_value < value if shown[1] == "< " else score.p_value == pytest.approx(value, rel=0.06)
+    # No two of the 150 held-out points are equal; 75 of the samples are.
+    repeats = next(score for score in report.scores if score.name == "repeated samples")
+    assert repeats.estimate.value == 0.5
+    assert repeats.null.value == 0.0
+    assert repeats.p_value < 1e-6
+    assert not {finding.name for finding in report.findings} & names
+
+
+def test_without_held_out_data_repeats_stand_beside_train_and_nothing_has_a_p_value():
+    train = np.concatenate([np.arange(40), np.arange(20)])[:, None].astype(float)
+    generated = np.r_[np.arange(28.0), 0.0, 0.0][:, None] / 7
+    scores = {score.name: score for score in published_scores(generated=generated, train=train)}
+    assert all(score.p_value is None for score in scores.values())
+    repeats = scores["repeated samples"]
+    assert repeats.estimate.value == 0.1
+    assert repeats.null.note == "the training data"
+    # 40 of 60 points have one equal, which is among the 30 with 29 of 59.
+    assert repeats.null.value == pytest.approx(40 / 60 * 29 / 59, rel=1e-12)
+    assert "C_T" not in scores
+    assert "distance share" not in scores
+
+
 @pytest.mark.parametrize("dim", [2, 30])
 def test_a_median_holds_the_truth_as_often_as_it_says(dim):
     """Realism and rarity given train: the interval of the median against the median of very many samples."""
@@ -222,8 +313,13 @@ def test_perfect_generators_score_their_nulls():
                 null = score.null if isinstance(score.null, float) else score.null.value
                 seen.setdefault(score.name, []).append(score.estimate.value - null)
         for name, gaps in seen.items():
+            if name == "repeated samples":
+                assert not any(gaps)
+                continue
+            if name == "support size":
+                continue  # its null is infinite: the tolerance is the distance below which held-out data have no pair
             t = np.mean(gaps) / (np.std(gaps, ddof=1) / np.sqrt(len(gaps)))
-            # 19 degrees of freedom, 19 scores: |t| > 4.5 has a chance of 0.5 % for any of them.
+            # 19 degrees of freedom, 17 scores: |t| > 4.5 has a chance of 0.5 % for any of them.
             assert abs(t) < 4.5, (dim, name, t)
 
 

@@ -458,8 +458,9 @@ def test_the_shipped_table_is_of_the_cells_as_they_are():
     rows = atlas_table.shipped()
     plans = {*committed(), *ablation()}
     for row in rows:
-        # A cell of the plans, or one with something turned.
-        assert row.cell in plans or dataclasses.replace(row.cell, changes=()) in plans
+        # A cell of the plans, or one with something turned, or stopped earlier.
+        whole = {dataclasses.replace(cell, steps=row.cell.steps) for cell in plans}
+        assert row.cell in plans or dataclasses.replace(row.cell, changes=()) in whole
         assert row.cell.members >= (32 if row.cell.recipe == "sharp" else 64)
         assert row.versions["torch"]
     with atlas_table._SHIPPED.open(encoding="utf-8") as file:
