@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from divergences import Gaussian, InputError, Mixture, sliced_wasserstein
+from divergences import Gaussian, Mixture, sliced_wasserstein
 from divergences.checks import as_count
 from divergences.distributions import parts_of
-from evaluation.files import write_atomically
 from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
 from toygen.animation import Film
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.clock import Clock
+from toygen.command_line import Parser, check_writable, data_streams, guarded, save_arrays, save_json
 from toygen.interrupts import between_steps
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
@@ -54,13 +53,6 @@ _UNFINISHED = ("checkpoint.pt", "frames.npz")
 _MOST_ROWS = 1000
 # Points of each member that are compared with held-out ones where there are no modes to count.
 _COMPARED = 2000
-_DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, and status 2."""
-        raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -74,15 +66,7 @@ class _Data:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _chosen(words)
-    except (InputError, OSError) as error:
-        print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        # While a GAN or an autoencoder trains, more is said and done: see _train.
-        print("toygen: interrupted", file=sys.stderr)
-        return 130
+    return guarded(lambda: _chosen(words))
 
 
 def _chosen(words: list[str]) -> int:
@@ -138,8 +122,8 @@ what is written to --out:
 """
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m toygen",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -202,12 +186,12 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
     )
     film = Film(options.steps, latent_dim=recipe.latent_dim, data=data.train) if options.gif else None
-    _check_writable(options.out)
+    check_writable(options.out)
     start = time.monotonic()
     if not _train(run, film, options):
         return 130
     ensemble = run.result()
-    _save(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
+    save_arrays(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
     if not ensemble.healthy:
         stale = " Samples that lie there are of an earlier run." if (options.out / "generated.npz").exists() else ""
         print(
@@ -290,8 +274,7 @@ def _describe(options: argparse.Namespace, ensemble: GanEnsemble, seconds: float
         "versions": versions(),
         "seconds": round(seconds, 1),
     }
-    text = json.dumps(about, indent=2) + "\n"
-    write_atomically(options.out / "run.json", lambda file: file.write(text.encode()))
+    save_json(options.out / "run.json", about)
 
 
 def _modes(target: Any) -> Mixture | None:
@@ -305,16 +288,8 @@ def _modes(target: Any) -> Mixture | None:
 
 
 def _draw(target: Any, size: int, seed: int) -> _Data:
-    seed = as_count(seed, "--seed", minimum=0)
-    own = np.random.SeedSequence(seed, spawn_key=(_DRAW_KEY,)).spawn(3)
-    train_rng, test_rng, rng = (np.random.default_rng(sequence) for sequence in own)
+    train_rng, test_rng, rng = data_streams(seed)
     return _Data(target, target.sample(size, train_rng), target.sample(size, test_rng), rng)
-
-
-def _check_writable(folder: Path) -> None:
-    # Better now than after the training.
-    probe = write_atomically(folder / ".writable", lambda file: None)
-    probe.unlink()
 
 
 def _write(
@@ -322,27 +297,23 @@ def _write(
 ) -> None:
     folder, first = options.out, ensemble.healthy[0]
     ensemble.write_history(folder / "history.csv", every=-(-options.steps // _MOST_ROWS))
-    _save(folder / "train.npz", samples=data.train)
-    _save(folder / "test.npz", samples=data.test)
+    save_arrays(folder / "train.npz", samples=data.train)
+    save_arrays(folder / "test.npz", samples=data.test)
     for name in ("modes.npz", "contact-sheet.png", "training.gif"):
         (folder / name).unlink(missing_ok=True)  # of an earlier run: not every run writes them
     if modes is not None:
         weights, parts = parts_of(modes)
         laws = [part for part in parts if isinstance(part, Gaussian)]
-        _save(
+        save_arrays(
             folder / "modes.npz",
             means=np.stack([law.mean for law in laws]),
             covariances=np.stack([law.cov for law in laws]),
             weights=np.asarray(weights),
         )
     ensemble.sampler(first).save(folder / "sampler.npz")
-    _save(folder / "generated.npz", samples=clouds[0])
+    save_arrays(folder / "generated.npz", samples=clouds[0])
     healthy = np.array([ensemble.members[place] for place in ensemble.healthy])
-    _save(folder / "generated-all.npz", samples=clouds, members=healthy)
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+    save_arrays(folder / "generated-all.npz", samples=clouds, members=healthy)
 
 
 def _write_sheet(folder: Path, name: str, modes: Mixture | None, ensemble: GanEnsemble, clouds: np.ndarray) -> None:

@@ -27,12 +27,11 @@ import functools
 import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -43,13 +42,14 @@ from evaluation.files import write_atomically
 from evaluation.mode_geometry import expected_hits, gaussian_parts
 from evaluation.modes import mode_coverage
 from toygen.coins import SHARP, CoinRecipe, CoinRun
+from toygen.command_line import Parser, guarded
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import Recipe, recipe_for
 from toygen.runs import GanRun
 from toygen.targets import target_by_name
 
-__all__ = ["Cell", "Outcome", "ablation", "atlas", "committed", "full", "main", "run_cell"]
+__all__ = ["Cell", "Outcome", "ablation", "atlas", "committed", "full", "main", "run_cell", "tupled"]
 
 if TYPE_CHECKING:
     _Text: TypeAlias = str
@@ -190,8 +190,8 @@ class Outcome:
             if values.pop("format") != _FORMAT:
                 raise ValueError("another format")
             settings = values.pop("cell")
-            settings["changes"] = tuple((key, _tupled(value)) for key, value in settings["changes"])
-            outcome = cls(cell=Cell(**settings), **{key: _tupled(value) for key, value in values.items()})
+            settings["changes"] = tuple((key, tupled(value)) for key, value in settings["changes"])
+            outcome = cls(cell=Cell(**settings), **{key: tupled(value) for key, value in values.items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{name} is not an outcome of the atlas ({error}). Remove it to compute it again."
@@ -379,9 +379,9 @@ def _turned(recipe: Recipe, attribute: dataclasses.Field[Any]) -> bool:
     return bool(getattr(recipe, attribute.name) != attribute.default)
 
 
-def _tupled(value: Any) -> Any:
+def tupled(value: Any) -> Any:
     """Lists of JSON as tuples."""
-    return tuple(_tupled(one) for one in value) if isinstance(value, list) else value
+    return tuple(tupled(one) for one in value) if isinstance(value, list) else value
 
 
 _EXAMPLES = """\
@@ -395,14 +395,8 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, and status 2."""
-        raise InputError(message)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m toygen atlas",
         description="How often does a GAN lose a mode, and which part of the recipe decides?",
         epilog=_EXAMPLES,
@@ -421,11 +415,7 @@ def _parser() -> _Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 2 misuse."""
-    try:
-        return _run(_parser().parse_args(arguments))
-    except (InputError, OSError) as error:
-        print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 2
+    return guarded(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ import numpy as np
 from divergences import Estimate, InputError
 from evaluation.files import write_atomically
 from evaluation.intervals import wilson
-from toygen.atlas import Cell, Outcome
+from toygen.atlas import Cell, Outcome, tupled
+from toygen.command_line import aligned
 
 __all__ = ["PUBLISHED", "Published", "Row", "read_csv", "shipped", "text", "write_csv", "write_pictures"]
 
@@ -133,7 +134,7 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "width": int,
     "steps": int,
     "members": int,
-    "changes": lambda written: tuple((name, _tupled(value)) for name, value in json.loads(written)),
+    "changes": lambda written: tuple((name, tupled(value)) for name, value in json.loads(written)),
     "seed": int,
     "train_size": int,
     "samples": int,
@@ -234,7 +235,7 @@ def _block(title: str, own: Sequence[Row]) -> str:
     null = f"a perfect generator: {own[0].total} modes, high quality {own[0].high_quality_null:.3f}, reverse KL 0"
     if any(row.high_quality.interval[0] > row.high_quality_null for row in own):
         null += "; a share above that is of modes narrower than the target's"
-    return "\n".join([head, *_aligned([_HEAD, *(_line(row) for row in own)]), null])
+    return "\n".join([head, *aligned([_HEAD, *(_line(row) for row in own)]), null])
 
 
 def _main(rows: Sequence[Row]) -> list[Row]:
@@ -346,7 +347,7 @@ def _beside(rows: Sequence[Row]) -> str:
         lines.append(("this library", game, *fields))
     head = "published, and ours by the same scoring: 2500 samples, 3σ, one hit; mean ± standard error over runs"
     foot = "trainings differ: rows of two sources compare what was reached, not the methods"
-    return "\n".join([head, *_aligned(lines), foot])
+    return "\n".join([head, *aligned(lines), foot])
 
 
 def _protocol_fields(row: Row | None) -> tuple[str, str]:
@@ -362,11 +363,6 @@ def _modes(value: float, error: float | None) -> str:
 def _with_interval(estimate: Estimate, digits: int) -> str:
     low, high = estimate.interval
     return f"{estimate.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _bootstrap(values: Sequence[Any], members: int | None = None) -> Estimate:
@@ -403,7 +399,3 @@ def _row(line: dict[str, str]) -> Row:
             value, low, high = (float(end) if end else math.nan for end in ends)
             found[name] = _estimate(value, low, high, method, cell.members) if ends[0] else None
     return Row(cell=cell, versions={name: line[name] for name in _VERSIONS}, **found)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(one) for one in value) if isinstance(value, list) else value

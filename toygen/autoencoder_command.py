@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from divergences import Estimate, InputError, Quadrature, kl, sliced_wasserstein
 from divergences.checks import as_count
-from evaluation.files import write_atomically
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.clock import Clock
 from toygen.codebook import codebook_use
+from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
 from toygen.runs import versions, write_losses
@@ -34,7 +33,6 @@ from toygen.targets import grid, ring, target_by_name, two_peaks
 
 __all__ = ["main"]
 
-_DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
 _CHECKPOINT, _EVERY = "checkpoint.pt", 1000
 _COMPARED = 2000
 _LAST = 100
@@ -65,14 +63,8 @@ what is written to --out:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, and status 2."""
-        raise InputError(message)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m toygen autoencoder",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -99,29 +91,23 @@ def _parser() -> _Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    try:
-        return _run(_parser().parse_args(arguments))
-    except (InputError, OSError) as error:
-        print(f"toygen: error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 2
+    return guarded(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:
     target = _target(options)
-    seed = as_count(options.seed, "--seed", minimum=0)
-    own = np.random.SeedSequence(seed, spawn_key=(_DRAW_KEY,)).spawn(3)
-    train_rng, test_rng, rng = (np.random.default_rng(sequence) for sequence in own)
+    train_rng, test_rng, rng = data_streams(options.seed)
     train = target.sample(as_count(options.train_size, "--train-size", minimum=2), train_rng)
     scored = as_count(options.points, "--points", minimum=8)
     test = target.sample(max(scored, _COMPARED), test_rng)
     recipe = _recipe(options, train.shape[1])
-    run = AutoencoderRun(train, recipe=recipe, members=options.members, steps=options.steps, seed=seed)
-    (write_atomically(options.out / ".writable", lambda file: None)).unlink()
+    run = AutoencoderRun(train, recipe=recipe, members=options.members, steps=options.steps, seed=options.seed)
+    check_writable(options.out)
     start = time.monotonic()
     if not _train(run, options):
         return 130
     ensemble = run.result()
-    _save(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
+    save_arrays(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
     write_losses(options.out / "history.csv", ensemble.history, every=-(-options.steps // _MOST_ROWS))
     if not ensemble.healthy:
         print("toygen: error: every member diverged; only history.npz was written.", file=sys.stderr)  # noqa: T201
@@ -135,13 +121,13 @@ def _run(options: argparse.Namespace) -> int:
     first = ensemble.healthy[0]
     sampler = ensemble.sampler(first)
     sampler.save(options.out / "sampler.npz")
-    _save(options.out / "generated.npz", samples=sampler(_COMPARED, rng))
-    _save(options.out / "train.npz", samples=train)
-    _save(options.out / "test.npz", samples=test)
+    save_arrays(options.out / "generated.npz", samples=sampler(_COMPARED, rng))
+    save_arrays(options.out / "train.npz", samples=train)
+    save_arrays(options.out / "test.npz", samples=test)
     about = {
         "target": options.target,
         "scale": options.scale,
-        "seed": seed,
+        "seed": options.seed,
         "members": list(ensemble.members),
         "diverged": [ensemble.members[place] for place in np.flatnonzero(ensemble.diverged)],
         "steps": options.steps,
@@ -149,8 +135,8 @@ def _run(options: argparse.Namespace) -> int:
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 1),
     }
-    _write(options.out / "run.json", about)
-    _write(options.out / "evidence.json", report)
+    save_json(options.out / "run.json", about)
+    save_json(options.out / "evidence.json", report)
     (options.out / _CHECKPOINT).unlink(missing_ok=True)
     lines += [f"diverged: member {member}; not scored" for member in about["diverged"]]
     lines.append(f"written to {options.out}; sampler.npz is member {ensemble.members[first]}")
@@ -236,7 +222,7 @@ def _weigh(
     table.append(("perfect", _short(perfect), "", "", *["0"] * 4, "", ""))
     lines = [
         f"nats per held-out point, {len(x)} points, ± 95 % over the points; the mean's ± 95 % over seeds",
-        *_aligned(table),
+        *aligned(table),
         "log q(x): exact, by quadrature over the latents; gap = log q(x) − ELBO = approximation + amortisation",
         "activity Var_x E[z|x] of each latent, active above 0.01: "
         + "; ".join(" ".join(_short(unit.activity) for unit in one.collapse.units) for one in found),
@@ -330,11 +316,6 @@ def _short(estimate: Estimate | None) -> str:
     return f"{estimate.value:.{digits}f} ±{estimate.error:.{digits}f}"
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return ["  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
 def _plain(one: Evidence) -> dict[str, Any]:
     """Every Estimate as JSON."""
     numbers = {
@@ -346,12 +327,3 @@ def _plain(one: Evidence) -> dict[str, Any]:
              for unit in one.collapse.units]  # fmt: skip
     return {"member": one.member, "importance_samples": one.samples, **numbers, "units": units,
             "information": one.collapse.information.to_dict()}  # fmt: skip
-
-
-def _write(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
