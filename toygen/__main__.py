@@ -25,13 +25,14 @@ from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
 from toygen.animation import Film
 from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.chunked import versions
 from toygen.clock import Clock
 from toygen.command_line import Parser, check_writable, data_streams, guarded, save_arrays, save_json
 from toygen.interrupts import between_steps
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import recipe_for
-from toygen.runs import GanEnsemble, GanRun, versions
+from toygen.runs import GanEnsemble, GanRun
 from toygen.targets import TARGETS, target_by_name
 
 _FILES = (

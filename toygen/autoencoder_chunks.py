@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from divergences import InputError
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoders import VQVAE, Autoencoder, Likelihood, Vae, Wae
+from toygen.chunked import ResumableChunk
 from toygen.codebook import Codebook
 from toygen.layers import Affine
 from toygen.networks import MLP
 from toygen.players import minibatches
 from toygen.recipes import Units
-from toygen.train import Step, train
+from toygen.train import Step
 from toygen.vae_gan import VaeGan
 
 __all__ = ["AutoencoderChunk"]
 
 
-class AutoencoderChunk:
+class AutoencoderChunk(ResumableChunk):
     """``recipe.chunk`` consecutive members in training.
 
     Args:
@@ -50,17 +51,14 @@ class AutoencoderChunk:
         data: np.ndarray,
         steps: int,
     ) -> None:
-        self.members = tuple(range(number * recipe.chunk, (number + 1) * recipe.chunk))
-        self.done = 0
-        self._whole = True  # no player has moved that others wait for
-        self._recipe, self._steps = recipe, steps
+        super().__init__(range(number * recipe.chunk, (number + 1) * recipe.chunk), steps)
+        self._recipe = recipe
         sequences = [np.random.SeedSequence(seed, spawn_key=(member,)).spawn(5) for member in self.members]
         streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
         self._likelihood: Likelihood | None = None
         self.player = self._player(units, streams, [beta.get(member, recipe.beta) for member in self.members])
         self._turns = self.player.turns(recipe.optimizer)
         self._batches = minibatches(data, size=recipe.batch, rng=streams[2], members=len(self.members))
-        self._history: dict[str, torch.Tensor] = {}
 
     @property
     def noises(self) -> np.ndarray | None:
@@ -71,62 +69,25 @@ class AutoencoderChunk:
     def history(self) -> dict[str, np.ndarray]:
         """Losses of the players, and what they were made of, each (steps, K)."""
         empty = {turn.name: torch.empty((0, len(self.members))) for turn in self._turns}
-        return {name: values[: self.done].double().numpy() for name, values in (self._history or empty).items()}
+        return {name: values[: self.done].double().numpy() for name, values in (self._kept or empty).items()}
 
-    def train(self) -> Iterator[Step]:
-        """Take the steps that are left; yield after each."""
-        self._set_rate()
-        self._whole = False
-        for step in train(self._turns, self._batches, self._steps, start=self.done):
-            for name, values in {**step.losses, **self.player.parts}.items():
-                if name not in self._history:
-                    self._history[name] = torch.empty((self._steps, len(self.members)), dtype=values.dtype)
-                self._history[name][step.index] = values
-            self.done = step.index + 1
-            self._set_rate()
-            self._whole = True
-            yield step
-            self._whole = False
-        self._whole = True
+    @property
+    def _networks(self) -> Sequence[nn.Module]:
+        return self.player.modules()
 
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on, and all that ``result`` needs.
-
-        Raises:
-            InputError: the last step was broken off halfway.
-        """
-        if not self._whole:
-            raise InputError(
-                "the run was stopped in the middle of a step and cannot go on from there bit by bit: load its last "
-                "checkpoint, or start anew."
-            )
-        return {
-            "done": self.done,
-            "modules": [module.state_dict() for module in self.player.modules()],
-            "optimizers": [turn.optimizer.state_dict() for turn in self._turns],
-            "streams": [stream.state() for stream in self._streams],
-            "history": {name: values[: self.done].clone() for name, values in self._history.items()},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Stand where another chunk of the same members stood."""
-        self.done = state["done"]
-        for module, found in zip(self.player.modules(), state["modules"], strict=True):
-            module.load_state_dict(found)
-        for turn, found in zip(self._turns, state["optimizers"], strict=True):
-            turn.optimizer.load_state_dict(found)
-        for stream, found in zip(self._streams, state["streams"], strict=True):
-            stream.restore(found)
-        for name, values in state["history"].items():
-            self._history[name] = torch.empty((self._steps, len(self.members)), dtype=values.dtype)
-            self._history[name][: self.done] = values
+    @property
+    def _optimizers(self) -> list[Any]:
+        return [turn.optimizer for turn in self._turns]
 
     @property
     def _streams(self) -> list[Any]:
         return [self._batches.stream, *self.player.streams()]
 
-    def _set_rate(self) -> None:
-        rate = self._recipe.rate_at(self.done / self._steps if self._steps else 0.0)
+    def _after(self, step: Step) -> dict[str, torch.Tensor]:
+        return {**step.losses, **self.player.parts}
+
+    def _set_out(self) -> None:
+        rate = self._recipe.rate_at(self._progress)
         for turn in self._turns:
             for group in turn.optimizer.param_groups:
                 group["lr"] = rate

@@ -23,12 +23,13 @@ from divergences.checks import as_count
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
 from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.chunked import versions
 from toygen.clock import Clock
 from toygen.codebook import codebook_use
 from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
-from toygen.runs import versions, write_losses
+from toygen.runs import write_losses
 from toygen.targets import grid, ring, target_by_name, two_peaks
 
 __all__ = ["main"]

@@ -19,9 +19,7 @@ in nats in the units of the data: it can be compared with the target's entropy, 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,13 +33,12 @@ from divergences.distributions import Distribution
 from toygen.autoencoder_chunks import AutoencoderChunk
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoders import VQVAE
-from toygen.checkpoints import need_same_run
+from toygen.chunked import ChunkedRun, as_members, digest_of, versions
 from toygen.latent_law import LatentLaw
 from toygen.latent_model import LatentModel
 from toygen.networks import MLP, stack
 from toygen.noisy_decoder import noisy_decoder
 from toygen.recipes import Units
-from toygen.runs import versions
 from toygen.sampler import Sampler
 from toygen.train import Step, single_thread
 
@@ -172,7 +169,7 @@ class AutoencoderEnsemble:
             )
 
 
-class AutoencoderRun:
+class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
     """A training that can be watched: iterate over it to train, then take ``result()``.
 
     Args:
@@ -206,9 +203,8 @@ class AutoencoderRun:
         binary = self._recipe.kind in BAYESIAN and self._recipe.likelihood == "bernoulli"
         if binary and not ((self._train >= 0) & (self._train <= 1)).all():
             raise InputError('train must lie in [0, 1] for likelihood="bernoulli"; use "gaussian", or rescale.')
-        self._steps = as_count(steps, "steps", minimum=0)
         self._seed = as_count(seed, "seed", minimum=0)
-        self._members = _as_members(members)
+        self._members = as_members(members)
         self._beta = dict.fromkeys(self._members, self._recipe.beta)
         if beta is not None:
             given = as_array(beta, "beta")
@@ -220,26 +216,12 @@ class AutoencoderRun:
                 raise InputError(f'beta weighs the rate of kind="vae"; kind is {self._recipe.kind!r}.')
             self._beta = dict(zip(self._members, given.tolist(), strict=True))
         self._numbers = sorted({member // self._recipe.chunk for member in self._members})
-        self._chunks: list[AutoencoderChunk] = []
-        self._restored = False
+        super().__init__(len(self._numbers), as_count(steps, "steps", minimum=0))
 
     def __iter__(self) -> Iterator[AutoencoderProgress]:
         """Train, chunk after chunk. Starting over starts from the beginning, or once from a restored state."""
-        self._chunks, self._restored = self._chunks if self._restored else [], False
-        total = len(self._numbers) * self._steps
-        for i in range(len(self._numbers)):
-            if i == len(self._chunks):
-                self._chunks.append(self._chunk(i))
-            chunk = self._chunks[i]
-            for step in chunk.train():
-                yield AutoencoderProgress(
-                    i * self._steps + step.index + 1, total, step, chunk.player.parts, chunk.members
-                )
-
-    @property
-    def done(self) -> int:
-        """Steps finished, over all chunks."""
-        return sum(chunk.done for chunk in self._chunks)
+        for _, chunk, step, done, total in self._trained():
+            yield AutoencoderProgress(done, total, step, chunk.player.parts, chunk.members)
 
     def definition(self) -> dict[str, Any]:
         """What the run is, as plain JSON: two runs with the same definition give the same bits on one machine."""
@@ -250,30 +232,10 @@ class AutoencoderRun:
             "seed": self._seed,
             "chunks": self._numbers,
             "beta": beta,
-            "data": hashlib.sha256(np.ascontiguousarray(self._train).tobytes()).hexdigest(),
+            "data": digest_of(self._train),
         }
 
-    def state(self) -> dict[str, Any]:
-        """Where the run stands between two steps, for ``toygen.save_checkpoint``."""
-        return {
-            "definition": json.dumps(self.definition(), sort_keys=True),
-            "versions": versions(),
-            "chunks": [chunk.state() for chunk in self._chunks],
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Stand where another run of the same definition stood; the next iteration goes on from there.
-
-        Raises:
-            InputError: the state of a run that is defined otherwise.
-        """
-        need_same_run(state, self.definition())
-        self._chunks = [self._chunk(i) for i in range(len(state["chunks"]))]
-        for chunk, found in zip(self._chunks, state["chunks"], strict=True):
-            chunk.restore(found)
-        self._restored = True
-
-    def _chunk(self, i: int) -> AutoencoderChunk:
+    def _make(self, i: int) -> AutoencoderChunk:
         return AutoencoderChunk(
             self._numbers[i], self._units, self._recipe, self._seed, self._beta, self._train, self._steps
         )
@@ -286,8 +248,7 @@ class AutoencoderRun:
         """
         size = self._recipe.chunk
         by_number = {number: i for i, number in enumerate(self._numbers)}
-        if len(self._chunks) < len(self._numbers) or self._chunks[-1].done < self._steps:
-            raise InputError("the run is not finished: iterate it to the end, or use fit_autoencoder.")
+        self._need_end("fit_autoencoder")
         places = [by_number[member // size] * size + member % size for member in self._members]
         encoders = stack([chunk.player.encoder for chunk in self._chunks]).pick(places)
         decoders = stack([chunk.player.decoder for chunk in self._chunks]).pick(places)
@@ -353,12 +314,3 @@ def _run(network: MLP, x: np.ndarray) -> np.ndarray:
     with single_thread(), torch.inference_mode():
         out: np.ndarray = network(torch.from_numpy(np.ascontiguousarray(x))[None])[0].numpy()
     return out
-
-
-def _as_members(members: Any) -> tuple[int, ...]:
-    if isinstance(members, Sequence):
-        chosen = tuple(as_count(member, f"members[{i}]", minimum=0) for i, member in enumerate(members))
-        if not chosen or len(set(chosen)) < len(chosen):
-            raise InputError(f"members must be different indices, at least one; they are {list(members)}.")
-        return chosen
-    return tuple(range(as_count(members, "members")))

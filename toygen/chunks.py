@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
-from divergences import Gaussian, InputError
+from divergences import Gaussian
+from toygen.chunked import ResumableChunk
 from toygen.networks import MLP
 from toygen.objectives import OBJECTIVES
 from toygen.optimizers import MemberOptimizer
 from toygen.players import gan, minibatches
 from toygen.recipes import Recipe, Units
-from toygen.train import Average, Step, train
+from toygen.train import Average, Step
 
 __all__ = ["LOSSES", "Chunk", "MemberPlan", "latent_law"]
 
@@ -43,7 +45,7 @@ class MemberPlan(NamedTuple):
         return dataclasses.replace(shared, learning_rate=self.learning_rate, weights=self.weights)
 
 
-class Chunk:
+class Chunk(ResumableChunk):
     """Members in training side by side.
 
     Args:
@@ -71,21 +73,19 @@ class Chunk:
         steps: int,
         device: torch.device,
     ) -> None:
-        self.members = tuple(plan.member for plan in plans)
-        self.done = 0
-        self._whole = True  # no player has moved that others wait for
+        super().__init__([plan.member for plan in plans], steps)
         self._recipes = [plan.recipe(recipe) for plan in plans]
         self._kind = [(plan.learning_rate, plan.weights) for plan in plans]
         self._kinds = dict(zip(self._kind, self._recipes, strict=True))
-        self._steps, self._unit = steps, units.penalty_unit(recipe)
+        self._unit = units.penalty_unit(recipe)
         sequences = [np.random.SeedSequence(plan.seed, spawn_key=(plan.member,)).spawn(4) for plan in plans]
         streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
         self.generator = units.generator(recipe, streams[0]).to(device)
         self.discriminator = units.discriminator(recipe, streams[1]).to(device)
         self.average = Average(self.generator, recipe.decay)
-        self._losses = {name: torch.empty((steps, len(plans)), device=device) for name in LOSSES}
+        self._kept = {name: torch.empty((steps, len(plans)), device=device) for name in LOSSES}
         self._weight = torch.empty(len(plans), device=device)
-        self._optimizers: list[MemberOptimizer] = []
+        self._made: list[MemberOptimizer] = []
         self._turns = gan(
             self.generator,
             self.discriminator,
@@ -98,61 +98,22 @@ class Chunk:
         self._turns[0] = dataclasses.replace(self._turns[0], repeats=recipe.discriminator_steps)
         self._batches = minibatches(data, size=recipe.batch, rng=streams[2], members=len(plans), device=device)
 
-    def train(self) -> Iterator[Step]:
-        """Take the steps that are left; yield after each."""
-        self._set_out()
-        self._whole = False
-        for step in train(self._turns, self._batches, self._steps, start=self.done):
-            self.average.update()
-            for name, losses in step.losses.items():
-                self._losses[name][step.index] = losses
-            self.done = step.index + 1
-            self._set_out()
-            self._whole = True
-            yield step
-            self._whole = False
-        self._whole = True
-
     def losses(self, name: str) -> Float64[np.ndarray, "steps k"]:
         """Of one player, over all steps."""
-        return self._losses[name].double().cpu().numpy()
-
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on, and all that ``result`` needs.
-
-        Raises:
-            InputError: the last step was broken off halfway.
-        """
-        if not self._whole:
-            raise InputError(
-                "the run was stopped in the middle of a step and cannot go on from there bit by bit: load its last "
-                "checkpoint, or start anew."
-            )
-        return {
-            "done": self.done,
-            "rounds": self.average.rounds,
-            "networks": [network.state_dict() for network in self._networks],
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "streams": [stream.state() for stream in self._streams],
-            # A slice would be saved with all the memory it is cut from.
-            "losses": {name: losses[: self.done].clone() for name, losses in self._losses.items()},
-        }
+        return self._kept[name].double().cpu().numpy()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Stand where another chunk of the same plans stood."""
-        self.done, self.average.rounds = state["done"], state["rounds"]
-        for network, found in zip(self._networks, state["networks"], strict=True):
-            network.load_state_dict(found)
-        for optimizer, found in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(found)
-        for stream, found in zip(self._streams, state["streams"], strict=True):
-            stream.restore(found)
-        for name, losses in state["losses"].items():
-            self._losses[name][: self.done] = losses
+        super().restore(state)
+        self.average.rounds = self.done  # one after each step
 
     @property
     def _networks(self) -> tuple[MLP, ...]:
         return self.generator, self.discriminator, self.average.network
+
+    @property
+    def _optimizers(self) -> list[MemberOptimizer]:
+        return self._made
 
     @property
     def _streams(self) -> list[Any]:
@@ -162,18 +123,21 @@ class Chunk:
 
     def _optimizer(self, parameters: Any) -> MemberOptimizer:
         made = self._recipes[0].optimizer(parameters, [recipe.learning_rate for recipe in self._recipes])
-        self._optimizers.append(made)
+        self._made.append(made)
         return made
 
     def _set_out(self) -> None:
-        """Turn the knobs to where they belong for the next step."""
-        progress = self.done / self._steps if self._steps else 0.0
+        progress = self._progress
         # Most members share their numbers: what is needed is computed once.
         weights = {plan: self._unit * recipe.weight_at(progress) for plan, recipe in self._kinds.items()}
         rates = {plan: recipe.rate_at(progress) for plan, recipe in self._kinds.items()}
         self._weight.copy_(torch.tensor([weights[kind] for kind in self._kind]))
-        for optimizer in self._optimizers:
+        for optimizer in self._made:
             optimizer.set_rates([rates[kind] for kind in self._kind])
+
+    def _after(self, step: Step) -> dict[str, Tensor]:
+        self.average.update()
+        return step.losses
 
 
 def latent_law(recipe: Recipe) -> Gaussian:

@@ -25,24 +25,21 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
-import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 
 from divergences import Gaussian, InputError
 from divergences.checks import as_count, as_generator, as_number, as_points
 from evaluation.files import write_atomically
-from toygen.checkpoints import load_checkpoint, need_same_run, save_checkpoint
+from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.chunked import ChunkedRun, as_members, digest_of, versions
 from toygen.chunks import LOSSES, Chunk, MemberPlan, latent_law
 from toygen.devices import as_device
 from toygen.networks import MLP, stack
@@ -185,7 +182,7 @@ def write_losses(path: str | os.PathLike[str], history: dict[str, np.ndarray], *
     return write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-class GanRun:
+class GanRun(ChunkedRun[Chunk]):
     """A training to be iterated: yields after every step, and holds the ``result`` at the end.
 
     It may be put aside between two steps (``toygen.save_checkpoint``) and taken up by another process, which then goes
@@ -233,7 +230,6 @@ class GanRun:
         self._train = as_points(train, "train", minimum=2)
         self._units = Units.of(self._train)
         self._recipe: Recipe = recipe
-        self._steps = as_count(steps, "steps", minimum=0)
         self._seed = as_count(seed, "seed", minimum=0)
         self._device = as_device(device)
         mixed = {"seeds": seeds, "learning_rates": learning_rates, "penalty_weights": penalty_weights}
@@ -243,26 +239,18 @@ class GanRun:
                 raise InputError(f"members are plans that say everything: leave {', '.join(mixed)} away.")
             columns = zip(*members, strict=True)
             members, free, mixed = next(columns), True, dict(zip(mixed, columns, strict=True))
-        self._members = _as_members(members, repeated=free)
+        self._members = as_members(members, repeated=free)
         self._plans = self._planned(**mixed)
         self._layout, self._places = self._arranged(free=free)
-        self._chunks: list[Chunk] = []
-        self._restored = False
+        super().__init__(len(self._layout), as_count(steps, "steps", minimum=0))
 
     def __iter__(self) -> Iterator[Progress]:
         """Train, chunk after chunk. Starting over starts from the beginning, or once from a restored state."""
-        self._chunks, self._restored = self._chunks if self._restored else [], False
-        total = len(self._layout) * self._steps
-        for i, plans in enumerate(self._layout):
-            if i == len(self._chunks):
-                self._chunks.append(self._chunk(plans))
-            chunk = self._chunks[i]
-            size = self._recipe.chunk
+        size = self._recipe.chunk
+        for i, chunk, step, done, total in self._trained():
             places = tuple(place - i * size for place in self._places if place // size == i)
-            for step in chunk.train():
-                done = i * self._steps + step.index + 1
-                networks = chunk.average.network, chunk.discriminator
-                yield Progress(done, total, step, chunk.members, *networks, self._recipe, places)
+            networks = chunk.average.network, chunk.discriminator
+            yield Progress(done, total, step, chunk.members, *networks, self._recipe, places)
 
     def result(self) -> GanEnsemble:
         """The trained ensemble.
@@ -270,8 +258,7 @@ class GanRun:
         Raises:
             InputError: the run has not been iterated to its end.
         """
-        if len(self._chunks) < len(self._layout) or self._chunks[-1].done < self._steps:
-            raise InputError("the run is not finished: iterate it to the end, or use fit_gan.")
+        self._need_end("fit_gan")
         generators = stack([chunk.average.network for chunk in self._chunks]).cpu().pick(self._places)
         discriminators = stack([chunk.discriminator for chunk in self._chunks]).cpu().pick(self._places)
         history = {
@@ -300,36 +287,12 @@ class GanRun:
             "recipe": dataclasses.asdict(self._recipe),
             "steps": self._steps,
             "members": [list(plan) for plans in self._layout for plan in plans],
-            "data": hashlib.sha256(np.ascontiguousarray(self._train).tobytes()).hexdigest(),
+            "data": digest_of(self._train),
             "device": self._device.type,
         }
 
-    def state(self) -> dict[str, Any]:
-        """Where the run stands between two steps: tensors, numbers and texts."""
-        return {
-            "definition": json.dumps(self.definition(), sort_keys=True),
-            "versions": versions(),
-            "chunks": [chunk.state() for chunk in self._chunks],
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Stand where another run of the same definition stood; the next iteration goes on from there.
-
-        Raises:
-            InputError: the state of a run that is defined otherwise.
-        """
-        need_same_run(state, self.definition())
-        self._chunks = []
-        for plans, found in zip(self._layout, state["chunks"], strict=False):
-            chunk = self._chunk(plans)
-            chunk.restore(found)
-            self._chunks.append(chunk)
-        self._restored = True
-
-    @property
-    def done(self) -> int:
-        """Steps finished, over all chunks."""
-        return sum(chunk.done for chunk in self._chunks)
+    def _make(self, i: int) -> Chunk:
+        return self._chunk(self._layout[i])
 
     def _chunk(self, plans: Sequence[MemberPlan]) -> Chunk:
         return Chunk(plans, self._units, self._recipe, self._train, self._steps, self._device)
@@ -423,21 +386,6 @@ def fit_gan(
         if checkpoint is not None and (state.done % every == 0 or state.done == state.total):
             save_checkpoint(run, checkpoint)
     return run.result()
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on besides its seed."""
-    # A plain text: torch's own version object would not load with weights_only.
-    return {"torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()}
-
-
-def _as_members(members: Any, *, repeated: bool) -> tuple[int, ...]:
-    if isinstance(members, Sequence):
-        chosen = tuple(as_count(member, f"members[{i}]", minimum=0) for i, member in enumerate(members))
-        if not chosen or (not repeated and len(set(chosen)) < len(chosen)):
-            raise InputError(f"members must be different indices, at least one; they are {list(members)}.")
-        return chosen
-    return tuple(range(as_count(members, "members")))
 
 
 def _are_plans(members: Any) -> bool:

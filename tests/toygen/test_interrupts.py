@@ -60,7 +60,7 @@ def test_so_does_an_autoencoder(tmp_path, capsys, monkeypatch):
     words = [*SMALL, "--kind", "wae", "--out"]
     assert autoencoder_command.main([*words, str(tmp_path / "whole")]) == 0
     with monkeypatch.context() as patch:
-        press_during(patch, AutoencoderChunk, "_set_rate", 6)
+        press_during(patch, AutoencoderChunk, "_set_out", 6)
         assert autoencoder_command.main([*words, str(tmp_path / "parts")]) == 130
     assert "interrupted after 5 steps" in capsys.readouterr().err
     assert autoencoder_command.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
@@ -77,7 +77,7 @@ def autoencoder_run():
 
 @pytest.mark.parametrize(
     ("make", "owner", "name"),
-    [(gan_run, Average, "update"), (autoencoder_run, AutoencoderChunk, "_set_rate")],
+    [(gan_run, Average, "update"), (autoencoder_run, AutoencoderChunk, "_set_out")],
     ids=["gan", "autoencoder"],
 )
 def test_half_a_step_is_not_put_aside(make, owner, name, tmp_path, monkeypatch):
