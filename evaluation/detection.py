@@ -11,7 +11,8 @@ finds it is decided by a count, so its power is a sum of binomial probabilities 
 * *an audit* asks two things of a mode, at half the level each: a mode without a hit is tested for its absence among all
   n samples, a mode with hits for starvation; ``mode_detection`` makes the table of exactly these tests;
 * *classes* told by a classifier with the recall r and the leak l (its answer where it is another class) are seen with
-  rate π·r + (1−π)·l at the share π: ``class_detection``, with the confusion taken as known;
+  rate π·r + (1−π)·l at the share π: ``class_detection``. r and l were measured on finitely many examples: both the
+  critical count and the power are averages over draws of what they could be;
 * *unknown modes* (bins, ``evaluation.unknown_modes``): the fair share is itself only known from m held-out samples, and
   the test is conditional on the total. Then the power has two sources of chance and is found by simulation.
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -39,6 +41,7 @@ __all__ = [
     "DetectionRow",
     "bin_detection",
     "class_detection",
+    "class_losses",
     "detection_table",
     "lost_in_bin",
     "lost_mode",
@@ -52,6 +55,8 @@ _LOSSES = np.linspace(0.5, 1.0, 26)
 _DRAWS = 2000
 # Shares that differ by less than this part make one line of a table.
 _ALIKE = 0.02
+# A loss is told to a ten-thousandth.
+_HALVINGS = 14
 
 
 @dataclass(frozen=True)
@@ -209,13 +214,20 @@ def mode_detection(
 
 
 def class_detection(
-    *, shares: ArrayLike, confusion: ArrayLike, sizes: Sequence[int], margin: float, level: float
+    *,
+    shares: ArrayLike,
+    recalls: ArrayLike,
+    leaks: ArrayLike,
+    sizes: Sequence[int],
+    margin: float,
+    level: float,
 ) -> tuple[tuple[int, DetectionRow], ...]:
-    """What the tests of classes find if the classifier errs as it did on held-out data: exact for a known confusion.
+    """What the tests of classes find with a classifier whose errors are known from held-out examples.
 
     Args:
         shares: of the classes in train, shape (K,).
-        confusion: row i: how the classifier answers to class i, shape (K, K).
+        recalls: draws of how often each class is recognised, shape (draws, K); one row if that is known.
+        leaks: draws of how often a sample of the others is taken for it, shape (draws, K).
         sizes: numbers of samples.
         margin: share of its due below which a class is missing.
         level: of the least Holm-adjusted p-value.
@@ -224,31 +236,56 @@ def class_detection(
         One row per size for the rarest class, the median one and the most common one, counted by what is recognised
         of them, each with its index.
     """
-    due, errs = np.asarray(shares, dtype=np.float64), np.asarray(confusion, dtype=np.float64)
-    recall = np.diag(errs)
-    leak = (due @ errs - due * recall) / np.maximum(1 - due, 1e-12)
-    seen = due * np.maximum(recall - leak, 0.0)
-    order = np.argsort(seen, kind="stable")
+    due = np.asarray(shares, dtype=np.float64)
+    recall, leak = np.asarray(recalls, dtype=np.float64), np.asarray(leaks, dtype=np.float64)
+    seen = due * np.maximum((recall - leak).mean(axis=0), 0.0)
+    chosen = _distinct(np.argsort(seen, kind="stable"), seen)
     rows = []
     for n in sizes:
-        for k in _distinct(order, seen):
-            loss, power = _lost_class(n, float(due[k]), float(recall[k]), float(leak[k]), margin, level / len(due))
+        losses, powers = class_losses(n, due[chosen], recall[:, chosen], leak[:, chosen], margin, level / len(due))
+        for k, loss, power in zip(chosen, losses.tolist(), powers.tolist(), strict=True):
             rows.append((k, DetectionRow(n, float(due[k]), n * float(due[k]), loss, power)))
     return tuple(rows)
 
 
-def _lost_class(n: int, share: float, recall: float, leak: float, margin: float, level: float) -> tuple[float, float]:
-    limit = margin * share * recall + (1 - margin * share) * leak
-    counts = np.arange(min(math.ceil(limit * n), n - 1) + 1, dtype=np.float64)
-    significant = np.flatnonzero(bdtr(counts, n, limit) < level)
-    if significant.size == 0 or recall <= leak:
-        return math.inf, 0.0
-    critical = int(significant[-1])
-    power = float(bdtr(float(critical), n, leak))
-    if power < POWER:
-        return math.inf, power
-    rate = float(betaincinv(critical + 1, n - critical, 1 - POWER))
-    return max(1 - (rate - leak) / (recall - leak) / share, 0.0), power
+def class_losses(
+    n: int,
+    shares: Float64[np.ndarray, " k"],
+    recalls: Float64[np.ndarray, "b k"],
+    leaks: Float64[np.ndarray, "b k"],
+    margin: float,
+    level: float,
+) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+    """Least loss of each class found with power 0.95 (infinite if none), and the power at complete loss.
+
+    Args:
+        n: samples.
+        shares: due to the classes, shape (K,).
+        recalls: draws of how often each is recognised, shape (draws, K).
+        leaks: draws of how often a sample of the others is taken for it.
+        margin: share of its due below which a class is missing.
+        level: of each class's test.
+    """
+
+    def as_few(counts: np.ndarray, kept: Any) -> np.ndarray:
+        """P(at most so many answers), if the class keeps this part of its share; 0 below a count of 0."""
+        rates = kept * shares * recalls + (1 - kept * shares) * leaks
+        return np.where(counts < 0, 0.0, bdtr(np.maximum(counts, 0.0), n, np.clip(rates, 0.0, 1.0)).mean(axis=0))
+
+    # The largest count that the test rejects lies in [low, high).
+    low, high = np.full(len(shares), -1.0), np.full(len(shares), float(n))
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        rejected = as_few(middle, margin) < level
+        low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
+    powers = as_few(low, 0.0)
+    # With the part ``margin`` of its share left, it is found with probability ``level``: less than 0.95.
+    least, most = np.zeros(len(shares)), np.full(len(shares), margin)
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        found = as_few(low, middle) >= POWER
+        least, most = np.where(found, middle, least), np.where(found, most, middle)
+    return np.where(powers >= POWER, 1 - least, math.inf), powers
 
 
 def _distinct(order: np.ndarray, size: np.ndarray) -> list[int]:

@@ -34,10 +34,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.special import bdtr, betaincinv
+from scipy.special import bdtr
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_generator, as_number, as_points
+from evaluation.detection import class_losses
 from evaluation.intervals import clopper_pearson, holm
 from evaluation.recognition import FEWEST_EXAMPLES, as_labels, ask, judged_on, places, recognise
 
@@ -93,8 +94,10 @@ class LabelledModes:
         confusion: row i: how the classifier answers to held-out examples of class i, shape (K, K).
         assigned: index of the class given to each generated sample, shape (n,).
         n: generated samples.
-        power_note: the smallest loss this n finds reliably. It and ``undecided`` take the measured confusion for the
-            true one: where that was measured on few examples (twenty of a class), less is found than they say.
+        recalls: draws of what the true recall of each class could be, given the held-out answers, shape (draws, K).
+        leaks: draws of how often a sample of the other classes, at their fair shares, is taken for this one; together
+            they say what could be found: ``evaluation.detection.class_losses``.
+        power_note: the smallest loss this n and this classifier find reliably.
         judge: who says what a sample is, and on what its errors were measured.
         face_value: whether labels were taken as given, so that ``accuracy``, ``recall`` and ``confusion`` are assumed.
     """
@@ -107,6 +110,8 @@ class LabelledModes:
     confusion: Float64[np.ndarray, "k k"]
     assigned: Int64[np.ndarray, " n"]
     n: int
+    recalls: Float64[np.ndarray, "b k"]
+    leaks: Float64[np.ndarray, "b k"]
     power_note: str
     judge: str
     face_value: bool = False
@@ -172,7 +177,9 @@ def labelled_modes(
             "counted_modes."
         )
     fair = np.bincount(index) / len(index)
-    return _judged(_Counts(classes, fair, confused, assigned, judge), _Draws.of(assigned, confused, rng), margin, alpha)
+    return _judged(
+        _Counts(classes, fair, confused, assigned, judge), _Draws.of(assigned, confused, fair, rng), margin, alpha
+    )
 
 
 def counted_modes(
@@ -228,7 +235,7 @@ def counted_modes(
         judge = "labels given, their errors measured on the answers given"
         about = index if truth is None else judged_on(truth, classes, "truth=")
         confused = _pairs(about, places(answers, len(about), classes, "answers="), len(classes))
-        draws = _Draws.of(assigned, confused, rng)
+        draws = _Draws.of(assigned, confused, fair, rng)
     return _judged(_Counts(classes, fair, confused, assigned, judge, answers is None), draws, margin, alpha)
 
 
@@ -263,7 +270,8 @@ def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> Label
     p_values = draws.p_values(margin * given.fair)
     adjusted = holm(p_values)
     missing = adjusted < alpha
-    found, lost = _power(n, confused, given.fair, margin, alpha / len(classes))
+    lost, _ = class_losses(n, given.fair, draws.recall, draws.fair_leak, margin, alpha / len(classes))
+    found = np.isfinite(lost)
     records = tuple(
         ClassRecord(
             label=classes[k],
@@ -285,7 +293,9 @@ def _judged(given: _Counts, draws: _Draws, margin: float, alpha: float) -> Label
         confusion=confused / confused.sum(axis=1, keepdims=True),
         assigned=given.assigned,
         n=n,
-        power_note=_power_note(n, classes, found, lost, sure=given.face_value),
+        recalls=draws.recall,
+        leaks=draws.fair_leak,
+        power_note=_power_note(n, classes, lost, sure=given.face_value),
         judge=given.judge,
         face_value=given.face_value,
     )
@@ -295,32 +305,39 @@ class _Draws:
     """What the other classes and the confusion could have been: the bootstrap behind intervals and p-values.
 
     Given one draw, a class of share π is answered with rate π·recall + (1−π)·leak, and its count is binomial.
+
+    Attributes:
+        recall: one row per draw, shape (draws, K).
+        leak: of the other classes as the generator mixes them.
+        fair_leak: of the other classes at their fair shares.
     """
 
-    def __init__(self, counts: np.ndarray, recall: np.ndarray, leak: np.ndarray, value: np.ndarray) -> None:
+    def __init__(
+        self, counts: np.ndarray, recall: np.ndarray, leak: np.ndarray, fair_leak: np.ndarray, value: np.ndarray
+    ) -> None:
         self._counts = counts.astype(np.float64)
         self._n = int(counts.sum())
-        self._recall, self._leak, self._value = recall, leak, value
+        self.recall, self.leak, self.fair_leak, self._value = recall, leak, fair_leak, value
 
     @classmethod
     def exact(cls, counts: np.ndarray) -> _Draws:
         """Labels without error: every answer is the class."""
-        size = len(counts)
-        return cls(counts, np.ones((1, size)), np.zeros((1, size)), counts / counts.sum())
+        none = np.zeros((1, len(counts)))
+        return cls(counts, np.ones_like(none), none, none, counts / counts.sum())
 
     @classmethod
-    def of(cls, assigned: np.ndarray, confused: np.ndarray, rng: np.random.Generator) -> _Draws:
+    def of(cls, assigned: np.ndarray, confused: np.ndarray, fair: np.ndarray, rng: np.random.Generator) -> _Draws:
         """Answers of a classifier whose confusion was counted."""
         size = len(confused)
-        return cls.counted(np.bincount(assigned, minlength=size), confused, rng)
+        return cls.counted(np.bincount(assigned, minlength=size), confused, fair, rng)
 
     @classmethod
-    def counted(cls, counts: np.ndarray, confused: np.ndarray, rng: np.random.Generator) -> _Draws:
+    def counted(cls, counts: np.ndarray, confused: np.ndarray, fair: np.ndarray, rng: np.random.Generator) -> _Draws:
         """The same, from the counts of the answers."""
         size, n = len(counts), int(counts.sum())
         repeats = max(_FEWEST_BOOTSTRAPS, min(_BOOTSTRAPS, 200_000 // size**2))
         again = rng.multinomial(n, counts / n, size=repeats) / n
-        recall, leak = np.empty((repeats, size)), np.empty((repeats, size))
+        recall, leak, fair_leak = (np.empty((repeats, size)) for _ in range(3))
         # With a thousand classes one confusion matrix alone is 8 MB.
         rows = max(1, _BLOCK // size**2)
         for start in range(0, repeats, rows):
@@ -333,8 +350,9 @@ class _Draws:
             answers = np.einsum("bi,bik->bk", shares, confusions)
             rest = np.maximum(1 - shares, 1e-12)
             leak[here] = np.clip((answers - shares * recall[here]) / rest, 0.0, 1.0)
+            fair_leak[here] = np.clip((fair @ confusions - fair * recall[here]) / (1 - fair), 0.0, 1.0)
         smooth = (confused + 0.5 / size) / (confused.sum(axis=1, keepdims=True) + 0.5)
-        return cls(counts, recall, leak, corrected_shares(counts[None] / n, smooth[None])[0])
+        return cls(counts, recall, leak, fair_leak, corrected_shares(counts[None] / n, smooth[None])[0])
 
     def p_values(self, share: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
         """P(as few answers k as seen), if class k had the share ``share[k]``."""
@@ -354,7 +372,7 @@ class _Draws:
         return estimates
 
     def _rate(self, share: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, "b k"]:
-        return np.clip(share * self._recall + (1 - share) * self._leak, 0.0, 1.0)
+        return np.clip(share * self.recall + (1 - share) * self.leak, 0.0, 1.0)
 
     def _as_many(self, share: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
         """P(as many answers k as seen or more)."""
@@ -396,30 +414,9 @@ def corrected_shares(
     return shares
 
 
-def _power(
-    n: int, confused: np.ndarray, fair: np.ndarray, margin: float, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the complete loss of each class is found with probability 0.95, and the least loss that is."""
-    confusion = confused / confused.sum(axis=1, keepdims=True)
-    recall = np.diag(confusion)
-    leak = (fair @ confusion - fair * recall) / (1 - fair)
-    found, lost = np.zeros(len(fair), dtype=bool), np.ones(len(fair))
-    for k, share in enumerate(fair):
-        limit = margin * share * recall[k] + (1 - margin * share) * leak[k]
-        counts = np.arange(min(int(limit * n) + 1, n), dtype=np.float64)
-        significant = np.flatnonzero(bdtr(counts, n, limit) < level)
-        if significant.size == 0 or recall[k] <= leak[k]:
-            continue
-        critical = int(significant[-1])
-        rate = float(betaincinv(critical + 1, n - critical, 0.05))
-        kept = (rate - leak[k]) / (recall[k] - leak[k]) / share
-        found[k], lost[k] = kept >= 0, min(1 - kept, 1.0)
-    return found, lost
-
-
-def _power_note(n: int, classes: tuple[Any, ...], found: np.ndarray, lost: np.ndarray, *, sure: bool) -> str:
-    if not found.all():
-        names = ", ".join(str(classes[k]) for k in np.flatnonzero(~found))
+def _power_note(n: int, classes: tuple[Any, ...], lost: np.ndarray, *, sure: bool) -> str:
+    if not np.isfinite(lost).all():
+        names = ", ".join(str(classes[k]) for k in np.flatnonzero(np.isinf(lost)))
         by, remedy = ("", "") if sure else (" and this classifier", " or use features that separate it better")
         return f"with n={n}{by} even the complete loss of class {names} could go unnoticed; draw more samples{remedy}"
     hardest = int(np.argmax(lost))

@@ -231,7 +231,7 @@ def class_loss(
     names = [printable(record.label) for record in found.per_class]
     total = len(names)
     missed = class_detection(
-        shares=[record.fair for record in found.per_class], confusion=found.confusion,
+        shares=[record.fair for record in found.per_class], recalls=found.recalls, leaks=found.leaks,
         sizes=[found.n * times for times in SIZES], margin=SHARE_MARGIN, level=level,
     )  # fmt: skip
 

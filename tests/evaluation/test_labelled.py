@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 
 from divergences import InputError
 from evaluation import labelled
+from evaluation.detection import class_losses
 from evaluation.labelled import _Draws, corrected_shares, counted_modes, labelled_modes
 
 X, Y = load_digits(return_X_y=True)
@@ -88,7 +89,7 @@ def test_error_rate_power_and_coverage(monkeypatch, size, accuracy, n, per_class
         rejected, covered = 0, []
         for _ in range(trials):
             counts = np.stack([rng.multinomial(per_class, row) for row in matrix])
-            draws = _Draws.counted(rng.multinomial(n, shares @ matrix), counts, rng)
+            draws = _Draws.counted(rng.multinomial(n, shares @ matrix), counts, np.full(size, 1 / size), rng)
             rejected += draws.p_values(margin)[0] < 0.05
             covered.append([e.agrees(s) for e, s in zip(draws.shares(), shares, strict=True)])
         return rejected / trials, np.mean(covered)
@@ -103,9 +104,54 @@ def test_error_rate_power_and_coverage(monkeypatch, size, accuracy, n, per_class
     assert covered >= 0.88
 
 
+def test_the_least_loss_of_a_class_is_the_exact_one():
+    """One draw, so all is binomial: no smaller loss is found with probability 0.95, and the critical count is right."""
+    n, share, recall, leak, level = 800, 0.1, 0.9, 0.02, 0.005
+    (loss,), (power,) = class_losses(
+        n, np.array([share]), np.array([[recall]]), np.array([[leak]]), margin=0.5, level=level
+    )
+
+    def answered(kept):
+        return stats.binom(n, kept * share * recall + (1 - kept * share) * leak)
+
+    critical = answered(0.5).ppf(level) - 1
+    assert power == pytest.approx(answered(0.0).cdf(critical))
+    assert 0.5 < loss < 1
+    assert answered(1 - loss).cdf(critical) >= 0.95
+    assert answered(1 - loss + 2e-4).cdf(critical) < 0.95
+    assert np.isinf(class_losses(60, np.array([share]), np.array([[recall]]), np.array([[leak]]), 0.5, level)[0]).all()
+
+
+def test_what_is_called_findable_is_found(monkeypatch):
+    """Classifiers of all kinds, measured on few examples: a complete loss that is not undecided is found."""
+    monkeypatch.setattr(labelled, "_BOOTSTRAPS", 200)
+    rng = np.random.default_rng(9)
+    size, level = 6, 0.05 / 6
+    fair, shares = np.full(size, 1 / size), np.r_[0, np.full(size - 1, 1 / (size - 1))]
+    decided, found, naive = [], [], []
+    for _ in range(200):
+        n, recall = int(rng.integers(100, 1500)), rng.uniform(0.6, 0.99, size)
+        matrix = np.zeros((size, size))
+        matrix[~np.eye(size, dtype=bool)] = (
+            rng.dirichlet(np.full(size - 1, 0.5), size) * (1 - recall)[:, None]
+        ).ravel()
+        np.fill_diagonal(matrix, recall)
+        counts = np.stack([rng.multinomial(24, row) for row in matrix])
+        draws = _Draws.counted(rng.multinomial(n, shares @ matrix), counts, fair, rng)
+        decided.append(np.isfinite(class_losses(n, fair, draws.recall, draws.fair_leak, 0.5, level)[0][0]))
+        found.append(draws.p_values(0.5 * fair)[0] < level)
+        measured = counts / 24
+        leak = (fair @ measured - fair * np.diag(measured)) / (1 - fair)
+        naive.append(np.isfinite(class_losses(n, fair, np.diag(measured)[None], leak[None], 0.5, level)[0][0]))
+    decided, found, naive = np.array(decided), np.array(found), np.array(naive)
+    assert decided.sum() >= 40
+    # 95 % less 1.6 standard errors of forty; a confusion that is taken as measured promises too much.
+    assert found[decided].mean() >= 0.9 > found[naive].mean()
+
+
 def test_at_half_a_share_missing_is_rare_and_at_none_it_is_certain_for_every_n():
     matrix = np.round(100 * confusion(10, 0.98)).astype(np.int64)
-    draws = _Draws.counted(np.r_[0, np.full(9, 50)], matrix, np.random.default_rng(6))
+    draws = _Draws.counted(np.r_[0, np.full(9, 50)], matrix, np.full(10, 0.1), np.random.default_rng(6))
     p_values = draws.p_values(np.full(10, 0.05))
     assert p_values[0] < 1e-6
     assert (p_values[1:] > 0.9).all()
