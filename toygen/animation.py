@@ -80,7 +80,7 @@ class Film:
             return
         network = progress.generator
         self._names = progress.members[: self._members]
-        z = torch.tensor(self._latents, dtype=network.dtype).to(network.dense[0].weight.device)
+        z = torch.tensor(self._latents, dtype=network.dtype).to(network.device)
         with torch.no_grad(), single_thread():
             clouds = network(z.expand(network.members, *z.shape))[: self._members]
         self._frames[step] = clouds.double().cpu().numpy()

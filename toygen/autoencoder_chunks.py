@@ -34,6 +34,7 @@ class AutoencoderChunk(ResumableChunk):
         beta: weight of the rate of members that have one of their own.
         data: points (n, d).
         steps: of the training.
+        device: where they live.
 
     Attributes:
         members: their indices.
@@ -50,15 +51,16 @@ class AutoencoderChunk(ResumableChunk):
         beta: dict[int, float],
         data: np.ndarray,
         steps: int,
+        device: torch.device,
     ) -> None:
         super().__init__(range(number * recipe.chunk, (number + 1) * recipe.chunk), steps)
-        self._recipe = recipe
+        self._recipe, self._device = recipe, device
         sequences = [np.random.SeedSequence(seed, spawn_key=(member,)).spawn(5) for member in self.members]
         streams = [[np.random.default_rng(sequence) for sequence in own] for own in zip(*sequences, strict=True)]
         self._likelihood: Likelihood | None = None
         self.player = self._player(units, streams, [beta.get(member, recipe.beta) for member in self.members])
         self._turns = self.player.turns(recipe.optimizer)
-        self._batches = minibatches(data, size=recipe.batch, rng=streams[2], members=len(self.members))
+        self._batches = minibatches(data, size=recipe.batch, rng=streams[2], members=len(self.members), device=device)
 
     @property
     def noises(self) -> np.ndarray | None:
@@ -69,7 +71,7 @@ class AutoencoderChunk(ResumableChunk):
     def history(self) -> dict[str, np.ndarray]:
         """Losses of the players, and what they were made of, each (steps, K)."""
         empty = {turn.name: torch.empty((0, len(self.members))) for turn in self._turns}
-        return {name: values[: self.done].double().numpy() for name, values in (self._kept or empty).items()}
+        return {name: values[: self.done].double().cpu().numpy() for name, values in (self._kept or empty).items()}
 
     @property
     def _networks(self) -> Sequence[nn.Module]:
@@ -99,13 +101,13 @@ class AutoencoderChunk(ResumableChunk):
         after = Affine(units.center, [units.scale] * dim)
         bayes = recipe.kind in BAYESIAN
         outputs = 2 * k if bayes or recipe.kind == "vae_gan" else k
-        encoder = MLP([dim, *hidden[0], outputs], streams[0], before=before)
+        encoder = MLP([dim, *hidden[0], outputs], streams[0], before=before).to(self._device)
         logits = bayes and recipe.likelihood == "bernoulli"
-        decoder = MLP([k, *hidden[1], dim], streams[1], after=None if logits else after)
+        decoder = MLP([k, *hidden[1], dim], streams[1], after=None if logits else after).to(self._device)
         rngs, scale = streams[3], units.scale
         if bayes:
             noise = None if logits else scale * (recipe.first_noise if recipe.noise is None else recipe.noise)
-            self._likelihood = Likelihood(len(self.members), noise, learned=recipe.noise is None)
+            self._likelihood = Likelihood(len(self.members), noise, learned=recipe.noise is None).to(self._device)
             return Vae(
                 encoder,
                 decoder,
@@ -119,9 +121,11 @@ class AutoencoderChunk(ResumableChunk):
         if recipe.kind == "wae":
             return Wae(encoder, decoder, rngs=rngs, weight=recipe.mmd_weight, scale=scale)
         if recipe.kind == "vq_vae":
-            book = Codebook(recipe.codes, k, streams[4], decay=recipe.codebook_decay)
+            book = Codebook(recipe.codes, k, streams[4], decay=recipe.codebook_decay).to(self._device)
             return VQVAE(encoder, decoder, book, commitment=recipe.commitment, scale=scale)
         if recipe.kind == "vae_gan":
-            judge = MLP([dim, *[recipe.width] * max(1, recipe.depths[0]), 1], streams[4], before=before)
+            judge = MLP([dim, *[recipe.width] * max(1, recipe.depths[0]), 1], streams[4], before=before).to(
+                self._device
+            )
             return VaeGan(encoder, decoder, judge, rngs=rngs, weight=recipe.likeness, scale=scale)
         return Autoencoder(encoder, decoder, scale=scale)

@@ -22,11 +22,11 @@ from divergences import Estimate, InputError, Quadrature, kl, sliced_wasserstein
 from divergences.checks import as_count
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
-from toygen.checkpoints import load_checkpoint, save_checkpoint
+from toygen.checkpoints import save_checkpoint
 from toygen.chunked import versions
 from toygen.clock import Clock
 from toygen.codebook import codebook_use
-from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json
+from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json, take_up
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
 from toygen.runs import write_losses
@@ -86,6 +86,11 @@ def _parser() -> Parser:
     parser.add_argument("--points", type=int, default=200, metavar="N", help="held-out points to score (default 200)")
     parser.add_argument("--train-size", type=int, default=5000, metavar="N", help="training points (default 5000)")
     parser.add_argument("--seed", type=int, default=0, help="of the whole ensemble (default 0)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (CUDA if there is one), cpu or cuda")
+    parser.add_argument(
+        "--chunk", type=int, default=32, metavar="C",
+        help="members trained side by side (default 32); fewer than C cost as much as C. Results depend on it",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run in DIR stopped")
     return parser
 
@@ -102,7 +107,14 @@ def _run(options: argparse.Namespace) -> int:
     scored = as_count(options.points, "--points", minimum=8)
     test = target.sample(max(scored, _COMPARED), test_rng)
     recipe = _recipe(options, train.shape[1])
-    run = AutoencoderRun(train, recipe=recipe, members=options.members, steps=options.steps, seed=options.seed)
+    run = AutoencoderRun(
+        train,
+        recipe=recipe,
+        members=options.members,
+        steps=options.steps,
+        seed=options.seed,
+        device=options.device,
+    )
     check_writable(options.out)
     start = time.monotonic()
     if not _train(run, options):
@@ -133,6 +145,7 @@ def _run(options: argparse.Namespace) -> int:
         "diverged": [ensemble.members[place] for place in np.flatnonzero(ensemble.diverged)],
         "steps": options.steps,
         "recipe": dataclasses.asdict(recipe),
+        "device": ensemble.device,
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -172,16 +185,14 @@ def _recipe(options: argparse.Namespace, dim: int) -> AutoencoderRecipe:
         free_bits=options.free_bits,
         samples=options.importance if options.kind == "iwae" else 1,
         width=options.width,
-        chunk=8,
+        chunk=as_count(options.chunk, "--chunk"),
     )
 
 
 def _train(run: AutoencoderRun, options: argparse.Namespace) -> bool:
     """Train to the end: False if interrupted."""
     place = options.out / _CHECKPOINT
-    if options.resume and place.exists():
-        load_checkpoint(run, place)
-        print(f"resumed after {run.done} steps", file=sys.stderr)  # noqa: T201
+    take_up(run, place, wanted=options.resume)
     clock = Clock(run.done)
     try:
         with between_steps() as hear:

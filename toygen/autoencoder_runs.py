@@ -34,6 +34,7 @@ from toygen.autoencoder_chunks import AutoencoderChunk
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoders import VQVAE
 from toygen.chunked import ChunkedRun, as_members, digest_of, versions
+from toygen.devices import as_device
 from toygen.latent_law import LatentLaw
 from toygen.latent_model import LatentModel
 from toygen.networks import MLP, stack
@@ -78,6 +79,7 @@ class AutoencoderEnsemble:
         diverged: which members hold, or last reported, a number that is not finite, shape (K,).
         recipe: how they were trained.
         seed: of the whole ensemble.
+        device: where they were trained; what is kept here is on the CPU.
     """
 
     members: tuple[int, ...]
@@ -89,6 +91,7 @@ class AutoencoderEnsemble:
     diverged: Bool[np.ndarray, " k"]
     recipe: AutoencoderRecipe
     seed: int
+    device: str = "cpu"
 
     @property
     def healthy(self) -> tuple[int, ...]:
@@ -122,6 +125,7 @@ class AutoencoderEnsemble:
             "seed": self.seed,
             "member": self.members[place],
             "steps": len(self.history["step"]),
+            "device": self.device,
             "draws": "p(x)" if noisy else "decoder means",
             "versions": versions(),
         }
@@ -179,10 +183,11 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
         steps: rounds of training.
         seed: of the whole ensemble.
         beta: weight of the rate, one number per member in place of the recipe's; only for kind "vae".
+        device: "auto", "cpu", "cuda" or "cuda:1". Random numbers are the same on each; rounding is not.
 
     Raises:
-        InputError: data that are not at least two different finite points, no members, negative steps or seed, or
-            weights that are not one per member.
+        InputError: data that are not at least two different finite points, no members, negative steps or seed, weights
+            that are not one per member, or a device that is not there.
     """
 
     def __init__(
@@ -194,6 +199,7 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
         steps: Any = 5000,
         seed: Any = 0,
         beta: Any = None,
+        device: Any = "cpu",
     ) -> None:
         self._recipe: AutoencoderRecipe = AutoencoderRecipe() if recipe is None else recipe
         if not isinstance(self._recipe, AutoencoderRecipe):
@@ -204,6 +210,7 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
         if binary and not ((self._train >= 0) & (self._train <= 1)).all():
             raise InputError('train must lie in [0, 1] for likelihood="bernoulli"; use "gaussian", or rescale.')
         self._seed = as_count(seed, "seed", minimum=0)
+        self._device = as_device(device)
         self._members = as_members(members)
         self._beta = dict.fromkeys(self._members, self._recipe.beta)
         if beta is not None:
@@ -233,11 +240,19 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
             "chunks": self._numbers,
             "beta": beta,
             "data": digest_of(self._train),
+            "device": self._device.type,
         }
 
     def _make(self, i: int) -> AutoencoderChunk:
         return AutoencoderChunk(
-            self._numbers[i], self._units, self._recipe, self._seed, self._beta, self._train, self._steps
+            self._numbers[i],
+            self._units,
+            self._recipe,
+            self._seed,
+            self._beta,
+            self._train,
+            self._steps,
+            self._device,
         )
 
     def result(self) -> AutoencoderEnsemble:
@@ -250,8 +265,8 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
         by_number = {number: i for i, number in enumerate(self._numbers)}
         self._need_end("fit_autoencoder")
         places = [by_number[member // size] * size + member % size for member in self._members]
-        encoders = stack([chunk.player.encoder for chunk in self._chunks]).pick(places)
-        decoders = stack([chunk.player.decoder for chunk in self._chunks]).pick(places)
+        encoders = stack([chunk.player.encoder for chunk in self._chunks]).cpu().pick(places)
+        decoders = stack([chunk.player.decoder for chunk in self._chunks]).cpu().pick(places)
         kept = [chunk.history for chunk in self._chunks]
         history = {name: np.concatenate([own[name] for own in kept], axis=1)[:, places] for name in kept[0]}
         finite = encoders.healthy() & decoders.healthy()
@@ -274,6 +289,7 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
             diverged=~finite,
             recipe=self._recipe,
             seed=self._seed,
+            device=str(self._device),
         )
 
     def _latents(self, chunk: AutoencoderChunk, slot: int) -> Distribution | None:
@@ -281,12 +297,12 @@ class AutoencoderRun(ChunkedRun[AutoencoderChunk]):
         k = self._recipe.latent_dim
         if self._recipe.kind not in ("ae", "vq_vae"):
             return Gaussian(np.zeros(k), np.eye(k))
-        network = chunk.player.encoder.pick([slot]).double().requires_grad_(requires_grad=False)
+        network = chunk.player.encoder.pick([slot]).cpu().double().requires_grad_(requires_grad=False)
         codes = _run(network, self._train)
         if not np.isfinite(codes).all():
             return None
         if isinstance(chunk.player, VQVAE):
-            vectors = chunk.player.codebook.vectors[slot].detach().double().numpy()
+            vectors = chunk.player.codebook.vectors[slot].detach().double().cpu().numpy()
             nearest = ((codes[:, None] - vectors) ** 2).sum(axis=2).argmin(axis=1)
             return Discrete(vectors, np.bincount(nearest, minlength=len(vectors)) / len(codes))
         # A code that never moves gets a Gaussian all the same, too narrow to see.
@@ -302,9 +318,10 @@ def fit_autoencoder(
     steps: Any = 5000,
     seed: Any = 0,
     beta: Any = None,
+    device: Any = "cpu",
 ) -> AutoencoderEnsemble:
     """Train an ensemble of autoencoders to the end; the arguments are those of ``AutoencoderRun``."""
-    run = AutoencoderRun(train, recipe=recipe, members=members, steps=steps, seed=seed, beta=beta)
+    run = AutoencoderRun(train, recipe=recipe, members=members, steps=steps, seed=seed, beta=beta, device=device)
     for _ in run:
         pass
     return run.result()

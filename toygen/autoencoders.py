@@ -76,7 +76,7 @@ class Likelihood(nn.Module):
 
     def noises(self) -> np.ndarray | None:
         """S of each member, shape (K,); None for Bernoulli."""
-        return None if self.log_noise is None else np.exp(self.log_noise.detach().double().numpy())[:, 0, 0]
+        return None if self.log_noise is None else np.exp(self.log_noise.detach().double().cpu().numpy())[:, 0, 0]
 
 
 class Autoencoder:
@@ -167,10 +167,13 @@ class Vae(Autoencoder):
         super().__init__(encoder, decoder, outputs=2)
         self.likelihood = likelihood
         self.samples, self.importance = as_count(samples, "samples"), importance
-        self.beta = as_weight(beta, "beta", encoder.members, encoder.dtype)
-        self.free_bits = as_weight(free_bits, "free_bits", encoder.members, encoder.dtype)
-        if importance and not ((self.beta == 1).all() and (self.free_bits == 0).all()):
+        weights = [
+            as_weight(value, name, encoder.members, encoder.dtype)
+            for value, name in ((beta, "beta"), (free_bits, "free_bits"))
+        ]
+        if importance and not ((weights[0] == 1).all() and (weights[1] == 0).all()):
             raise InputError("the IWAE bound has no rate of its own to weigh: leave beta at 1 and free_bits at 0.")
+        self.beta, self.free_bits = (weight.to(encoder.device) for weight in weights)
         self._noise = Normals(rngs, decoder, decoder.sizes[0])
 
     def encode(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -326,4 +329,4 @@ class Normals(Stream):
             raise InputError("rngs must be a list of numpy.random.Generator, one per member.")
         if len(rngs) != network.members:
             raise InputError(f"rngs must hold one generator per member ({network.members}); it holds {len(rngs)}.")
-        super().__init__(lambda rng, n: rng.standard_normal((n, dim)), rngs, network.dtype, torch.device("cpu"))
+        super().__init__(lambda rng, n: rng.standard_normal((n, dim)), rngs, network.dtype, network.device)

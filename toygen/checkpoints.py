@@ -61,6 +61,9 @@ def load_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> None:
 
     Raises:
         InputError: no such file, not a checkpoint, or the checkpoint of a run with other arguments.
+
+    Warns:
+        RuntimeWarning: it was written with other versions of what the run rests on.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -95,7 +96,7 @@ class ResumableChunk(ABC):
     def _row(self, name: str, like: Tensor) -> Tensor:
         """Where a number per member is kept, step by step: shape (steps, K)."""
         if name not in self._kept:
-            self._kept[name] = torch.empty((self._steps, len(self.members)), dtype=like.dtype)
+            self._kept[name] = torch.empty((self._steps, len(self.members)), dtype=like.dtype, device=like.device)
         return self._kept[name]
 
     @property
@@ -174,8 +175,18 @@ class ChunkedRun(ABC, Generic[_Chunk]):
 
         Raises:
             InputError: the state of a run that is defined otherwise.
+
+        Warns:
+            RuntimeWarning: other versions put it aside, which may round otherwise.
         """
         need_same_run(state, self.definition())
+        then = state["versions"]
+        if changed := [f"{name} {then[name]} (now {now})" for name, now in versions().items() if then[name] != now]:
+            warnings.warn(
+                f"the run was put aside under {', '.join(changed)}: it goes on, maybe not bit by bit as it would have.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         self._chunks = []
         for i, found in zip(range(self._count), state["chunks"], strict=False):
             chunk = self._make(i)

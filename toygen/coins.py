@@ -218,11 +218,18 @@ class CoinRun(GanRun):
     """
 
     def __init__(
-        self, train: Any, *, recipe: _CoinRecipe = SHARP, members: Any = 8, steps: Any = 12_000, seed: Any = 0
+        self,
+        train: Any,
+        *,
+        recipe: _CoinRecipe = SHARP,
+        members: Any = 8,
+        steps: Any = 12_000,
+        seed: Any = 0,
+        device: Any = "cpu",
     ) -> None:
         if not isinstance(recipe, CoinRecipe):
             raise InputError(f"recipe must be a CoinRecipe; it is {recipe!r}. A Recipe is trained by GanRun.")
-        super().__init__(train, recipe=recipe, members=members, steps=steps, seed=seed)
+        super().__init__(train, recipe=recipe, members=members, steps=steps, seed=seed, device=device)
         self._units: Units = _CoinUnits(*self._units)
         self._share, self._reach = recipe.negatives, recipe.reach
 
@@ -248,6 +255,7 @@ def fit_sharp(
     members: Any = 8,
     steps: Any = 12_000,
     seed: Any = 0,
+    device: Any = "cpu",
     progress: Callable[[Progress], object] | None = None,
 ) -> GanEnsemble:
     """Train an ensemble of GANs whose generators toss coins to the end: ``fit_gan`` for a ``CoinRecipe``.
@@ -258,12 +266,14 @@ def fit_sharp(
         members: how many (0 … K − 1), or the indices of those that are wanted.
         steps: moves of the generator.
         seed: of the whole ensemble.
+        device: "auto", "cpu", "cuda" or "cuda:1".
         progress: told where the run stands after every step.
 
     Raises:
-        InputError: data that are not at least two different finite points, no members, negative steps or seed.
+        InputError: data that are not at least two different finite points, no members, negative steps or seed,
+            or a device that is not there.
     """
-    run = CoinRun(train, recipe=recipe, members=members, steps=steps, seed=seed)
+    run = CoinRun(train, recipe=recipe, members=members, steps=steps, seed=seed, device=device)
     for state in run:
         if progress is not None:
             progress(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,8 +15,9 @@ import numpy as np
 from divergences.checks import as_count
 from divergences.errors import InputError
 from evaluation.files import write_atomically
+from toygen.checkpoints import load_checkpoint
 
-__all__ = ["Parser", "aligned", "check_writable", "data_streams", "guarded", "save_arrays", "save_json"]
+__all__ = ["Parser", "aligned", "check_writable", "data_streams", "guarded", "save_arrays", "save_json", "take_up"]
 
 _DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
 
@@ -49,6 +51,22 @@ def data_streams(seed: Any) -> list[np.random.Generator]:
     """
     own = np.random.SeedSequence(as_count(seed, "--seed", minimum=0), spawn_key=(_DRAW_KEY,)).spawn(3)
     return [np.random.default_rng(sequence) for sequence in own]
+
+
+def take_up(run: Any, checkpoint: Path, *, wanted: bool) -> bool:
+    """Where ``--resume`` is ``wanted`` and there is a checkpoint, stand where it stands, and say so: True."""
+    if not wanted:
+        return False
+    if not checkpoint.exists():
+        print(f"nothing to resume in {checkpoint.parent}: starting from the beginning", file=sys.stderr)  # noqa: T201
+        return False
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        load_checkpoint(run, checkpoint)
+    for note in notes:
+        print(f"toygen: note: {note.message}", file=sys.stderr)  # noqa: T201
+    print(f"resumed after {run.done} steps", file=sys.stderr)  # noqa: T201
+    return True
 
 
 def check_writable(folder: Path) -> None:

@@ -40,20 +40,28 @@ __all__ = ["EnsembleBatchNorm", "EnsembleConv2d", "EnsembleConvTranspose2d", "En
 class _Convolution(nn.Module):
     """Kernels (K, first, second, size, size) and biases (K, outputs), uniform on ±1/√(second·size²) as torch's own."""
 
+    # torch's function, and whether its kernels are laid out (inputs, outputs) instead of (outputs, inputs).
+    _convolve: Callable[..., Tensor]
+    _transposed: bool
+
     def __init__(
         self,
-        shape: tuple[int, int],
-        outputs: int,
+        inputs: Any,
+        outputs: Any,
         rngs: Sequence[np.random.Generator],
-        geometry: tuple[Any, Any, Any],
-        dtype: torch.dtype,
+        *,
+        size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        inputs, outputs = as_count(inputs, "inputs"), as_count(outputs, "outputs")
         if len(rngs) == 0:
             raise InputError("rngs must hold one generator per member; it is empty.")
-        size, stride, padding = geometry
         self.size, self.stride = as_count(size, "size"), as_count(stride, "stride")
         self.padding = as_count(padding, "padding", minimum=0)
+        shape = (inputs, outputs) if self._transposed else (outputs, inputs)
         bound = 1 / math.sqrt(shape[1] * self.size**2)
         kernels, biases = [], []
         for rng in rngs:
@@ -62,10 +70,11 @@ class _Convolution(nn.Module):
         self.weight = nn.Parameter(torch.tensor(np.stack(kernels), dtype=dtype))
         self.bias = nn.Parameter(torch.tensor(np.stack(biases), dtype=dtype))
 
-    def _convolved(self, x: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """One grouped convolution."""
         members = len(self.weight)
         kernels, biases = self.weight.flatten(0, 1), self.bias.flatten()
-        y = convolve(_beside(x), kernels, biases, stride=self.stride, padding=self.padding, groups=members)
+        y = self._convolve(_beside(x), kernels, biases, stride=self.stride, padding=self.padding, groups=members)
         return _apart(y, members)
 
 
@@ -91,23 +100,7 @@ class EnsembleConv2d(_Convolution):
     torch.Size([4, 5, 8, 8, 8])
     """
 
-    def __init__(
-        self,
-        inputs: Any,
-        outputs: Any,
-        rngs: Sequence[np.random.Generator],
-        *,
-        size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        inputs, outputs = as_count(inputs, "inputs"), as_count(outputs, "outputs")
-        super().__init__((outputs, inputs), outputs, rngs, (size, stride, padding), dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One grouped convolution."""
-        return self._convolved(x, conv2d)
+    _convolve, _transposed = staticmethod(conv2d), False
 
 
 class EnsembleConvTranspose2d(_Convolution):
@@ -135,23 +128,7 @@ class EnsembleConvTranspose2d(_Convolution):
     torch.Size([4, 5, 3, 16, 16])
     """
 
-    def __init__(
-        self,
-        inputs: Any,
-        outputs: Any,
-        rngs: Sequence[np.random.Generator],
-        *,
-        size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        inputs, outputs = as_count(inputs, "inputs"), as_count(outputs, "outputs")
-        super().__init__((inputs, outputs), outputs, rngs, (size, stride, padding), dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One grouped transposed convolution."""
-        return self._convolved(x, conv_transpose2d)
+    _convolve, _transposed = staticmethod(conv_transpose2d), True
 
 
 class EnsembleBatchNorm(nn.Module):

@@ -96,6 +96,11 @@ class MLP(nn.Module):
         return self.dense[0].weight.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self.dense[0].weight.device
+
+    @property
     def dense(self) -> list[EnsembleLinear]:
         """The dense layers, from input to output."""
         return [layer for layer in self.layers if isinstance(layer, EnsembleLinear)]

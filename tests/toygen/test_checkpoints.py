@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from divergences import InputError
-from toygen import GanRun, Recipe, fit_gan, load_checkpoint, recipe_for, ring, save_checkpoint
+from toygen import GanRun, Recipe, chunked, fit_gan, load_checkpoint, recipe_for, ring, save_checkpoint
+from toygen.chunked import versions
+from toygen.command_line import take_up
 from toygen.recipes import RECIPES
 
 DATA = ring().sample(300, np.random.default_rng(0))
@@ -85,6 +87,22 @@ def stop_at(step):
             raise KeyboardInterrupt
 
     return progress
+
+
+def test_other_versions_are_not_passed_over_in_silence(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    run = GanRun(DATA, recipe=GAMES["r1_r2"], **RUN)
+    next(iter(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(chunked, "versions", lambda: {**versions(), "torch": "1.0"})
+        save_checkpoint(run, path)
+    with pytest.warns(RuntimeWarning, match=r"under torch 1.0 \(now "):
+        load_checkpoint(GanRun(DATA, recipe=GAMES["r1_r2"], **RUN), path)
+    again = GanRun(DATA, recipe=GAMES["r1_r2"], **RUN)
+    assert take_up(again, path, wanted=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("toygen: note: the run was put aside under torch 1.0")
+    assert lines[1:] == ["resumed after 1 steps"]
 
 
 def test_the_file_is_plain_and_written_whole(tmp_path, monkeypatch):

@@ -90,6 +90,11 @@ def test_it_reports_a_share_with_its_interval_and_is_quiet_elsewhere(tmp_path, c
         (["ring", "--steps", "many"], "--steps: invalid int value"),
         (["ring", "--seed", "-3"], "--seed must be at least 0"),
         (["ring", "--width", "0"], "--width must be at least 1"),
+        (["ring", "--pack", "0"], "--pack must be at least 1"),
+        (["ring", "--pack", "3"], "pack must divide batch = 64"),
+        (["ring", "--learning-rate", "0"], "--learning-rate must be"),
+        (["ring", "--recipe", "best"], "--recipe must be one of standard"),
+        (["ring", "--recipe", "sharp", "--quick"], "--quick is the short form of the standard recipe"),
         (["ring", "--train-size", "1"], "--train-size must be at least 2"),
         (["ring", "--samples", "0"], "--samples must be at least 1"),
         (["ring", "--chunk", "0"], "--chunk must be at least 1"),
@@ -119,14 +124,8 @@ def test_an_unwritable_folder_is_found_before_training(tmp_path, capsys):
     assert main(["ring"]) == 2
 
 
-def test_divergence_is_reported_and_no_sampler_is_left(tmp_path, capsys, monkeypatch):
-    import dataclasses
-
-    import toygen.__main__ as command
-
-    original = command.recipe_for
-    monkeypatch.setattr(command, "recipe_for", lambda *names: dataclasses.replace(original(*names), learning_rate=1e12))
-    arguments = ["ring", "--objective", "wasserstein", "--penalty", "none", "--members", "2"]
+def test_divergence_is_reported_and_no_sampler_is_left(tmp_path, capsys):
+    arguments = ["ring", "--objective", "wasserstein", "--penalty", "none", "--members", "2", "--learning-rate", "1e12"]
     assert main([*arguments, "--out", str(tmp_path), *FAST, "--steps", "40"]) == 1
     assert "every member diverged" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["history.npz"]
@@ -152,6 +151,24 @@ def test_it_records_seeds_versions_and_the_whole_recipe(folder):
     rows = (folder / "history.csv").read_text().splitlines()
     assert len(rows) == 6
     assert float(rows[3].split(",")[4]) == pytest.approx(load(folder / "history.npz")["generator"][2, 0], rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--recipe", "wgan_algorithm_1"], {"penalty": "clip", "learning_rate": 5e-5, "discriminator_steps": 5}),
+        (["--recipe", "gan_algorithm_1", "--objective", "hinge"], {"objective": "hinge", "method": "sgd"}),
+        (["--recipe", "sharp"], {"coins": 8, "width": 64, "negatives": 0.125}),
+        (["--quick", "--pack", "2", "--learning-rate", "0.002"], {"pack": 2, "learning_rate": 0.002, "width": 32}),
+    ],
+)
+def test_a_recipe_by_its_name_and_in_parts(words, expected, tmp_path):
+    small = ["--members", "1", "--chunk", "1", "--steps", "2", "--train-size", "50", "--samples", "20"]
+    assert main(["ring", *words, *small, "--out", str(tmp_path)]) == 0
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert about["preset"] == (words[1] if words[0] == "--recipe" else "standard")
+    assert expected == {name: about["recipe"][name] for name in expected}
+    assert Sampler.load(tmp_path / "sampler.npz")(3, np.random.default_rng(0)).shape == (3, 2)
 
 
 def interrupted(step):
