@@ -21,7 +21,9 @@ their sum is positive (Johnson, Hall): a set without its rare large values has a
 Of these two the lower arm has no need.
 
 **Near equality.** θ cannot be missed from below where it is 0, so z goes from a one-sided quantile of 4 % at θ = 0 to
-the two-sided one of 2.5 % at θ = τ. θ = 0 is contradicted only if value > z√F/2 as well: at θ = 0 this is the same to
+the two-sided one of 2.5 % at θ = τ. If few directions make up Σ it takes longer: |δ + ε|² is never negative, so the
+upper arm cannot fail before θ is several τ. With ε isotropic in k = 2(tr Σ)²/τ² directions its failures are those of a
+noncentral χ²; what they leave of 5 %, the lower arm may take, up to 4 %. θ = 0 is contradicted only if value > z√F/2 as well: at θ = 0 this is the same to
 first approximation, but F sees heavy tails that τ² does not. Where 0 is not contradicted, the lower end is the
 (negative) point that the value's own spread reaches.
 
@@ -39,7 +41,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import chndtr, ndtr, ndtri, stdtrit
 
 from divergences.two_sample import Z95
 
@@ -48,9 +50,11 @@ __all__ = ["Spread", "square_interval"]
 # Skewness of χ² with one degree of freedom: no sum of squares is more skewed.
 _SKEWEST = math.sqrt(8.0)
 _STEPS = 80
-# Chance to contradict θ = 0 where it is true; from θ = τ on the upper miss has 2.5 %, and the lower one the rest.
+# Chance to contradict θ = 0 where it is true; from θ = τ on (later with few directions) both misses have 2.5 %.
 _ONE_SIDED = 0.04
 _Z_AT_ZERO = float(ndtri(1 - _ONE_SIDED))
+# In more directions the upper arm fails as a normal law's from θ = τ on.
+_FEW_DIRECTIONS = 200.0
 _UPPER = float(ndtr(Z95))
 # Degrees of freedom below this are noise of a sample's fourth moment, and would only make the interval erratic.
 _FREEDOM = 8.0
@@ -111,6 +115,7 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
         if sigma <= 0:
             return 0.0
         z = _Z_AT_ZERO + (Z95 - _Z_AT_ZERO) * (min(theta / tau, 1.0) if tau > 0 else 1.0)
+        z = min(z, _z_left_over(theta, second, bias))
         skew = min((third_at_zero + 1.5 * slope**2 * theta) / sigma**3, _SKEWEST)
         return sigma * (z + skew * (z**2 - 1) / 6)
 
@@ -123,6 +128,17 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
     high = value + half + math.sqrt(max(half**2 + t**2 * (second + slope * value), 0.0))
     high += math.sqrt(first) * max(lopsided, 0.0) * (2 * Z95**2 + 1) / 6
     return low, max(high, 0.0)
+
+
+def _z_left_over(theta: float, second: float, bias: float) -> float:
+    """The quantile of the lower arm if it may miss as often as the upper one leaves it."""
+    directions = 2 * bias**2 / second if second > 0 else math.inf
+    if not 0 < directions < _FEW_DIRECTIONS:
+        return Z95
+    unit = bias / directions  # the variance in each of them
+    edge = theta + bias - Z95 * math.sqrt(second + 4 * unit * theta)
+    missed = float(chndtr(edge / unit, directions, theta / unit)) if edge > 0 else 0.0
+    return float(ndtri(1 - min(max(0.05 - missed, 1 - _UPPER), _ONE_SIDED)))
 
 
 def _root(rising: Callable[[float], float], high: float) -> float:
