@@ -30,7 +30,6 @@ from jaxtyping import Float64, Int64
 from scipy.special import ndtr
 
 from divergences.estimate import Estimate
-from divergences.two_sample import Z95
 from evaluation.detection import class_detection, mode_detection
 from evaluation.examples import class_examples, mode_examples
 from evaluation.findings import Case, Finding, detection_record, listed, number, printable, short
@@ -39,6 +38,7 @@ from evaluation.intervals import binomial_test, holm
 from evaluation.labelled import LabelledModes
 from evaluation.modes import ModeCoverage, quality_threshold
 from evaluation.moments import Moments
+from evaluation.squares import LEAST_Z
 from evaluation.verdict import Verdict
 
 __all__ = ["class_loss", "distribution", "fidelity", "mode_loss"]
@@ -324,8 +324,8 @@ def distribution(
     variance = float(train.var(axis=0, ddof=1).sum())
     margin = VARIANCE_MARGIN * variance
     n = generated.n
-    # One standard error downwards: with few samples the interval is not symmetric.
-    spread = (measured.value - measured.interval[0]) / Z95
+    # One standard error downwards, at most: the interval is not symmetric, and its lower arm is at least so many long.
+    spread = (measured.value - measured.interval[0]) / LEAST_Z
     known = n >= FEWEST and math.isfinite(spread)
     p_value = float(ndtr((margin - measured.value) / spread)) if known and spread > 0 else None
 

@@ -23,9 +23,9 @@ Of these two the lower arm has no need.
 **Near equality.** θ cannot be missed from below where it is 0, so z goes from a one-sided quantile of 4 % at θ = 0 to
 the two-sided one of 2.5 % at θ = τ. If few directions make up Σ it takes longer: |δ + ε|² is never negative, so the
 upper arm cannot fail before θ is several τ. With ε isotropic in k = 2(tr Σ)²/τ² directions its failures are those of a
-noncentral χ²; what they leave of 5 %, the lower arm may take, up to 4 %. θ = 0 is contradicted only if value > z√F/2 as well: at θ = 0 this is the same to
-first approximation, but F sees heavy tails that τ² does not. Where 0 is not contradicted, the lower end is the
-(negative) point that the value's own spread reaches.
+noncentral χ²; what they leave of 5 %, the lower arm may take, up to 4 %. θ = 0 is contradicted only if value > z√F/2
+as well: at θ = 0 this is the same to first approximation, but F sees heavy tails that τ² does not. Where 0 is not
+contradicted, the lower end is the (negative) point that the value's own spread reaches.
 
 References:
     Probable inference, the law of succession, and statistical inference (Wilson, 1927),
@@ -45,14 +45,14 @@ from scipy.special import chndtr, ndtr, ndtri, stdtrit
 
 from divergences.two_sample import Z95
 
-__all__ = ["Spread", "square_interval"]
+__all__ = ["LEAST_Z", "Spread", "square_interval"]
 
 # Skewness of χ² with one degree of freedom: no sum of squares is more skewed.
 _SKEWEST = math.sqrt(8.0)
 _STEPS = 80
 # Chance to contradict θ = 0 where it is true; from θ = τ on (later with few directions) both misses have 2.5 %.
 _ONE_SIDED = 0.04
-_Z_AT_ZERO = float(ndtri(1 - _ONE_SIDED))
+LEAST_Z = float(ndtri(1 - _ONE_SIDED))
 # In more directions the upper arm fails as a normal law's from θ = τ on.
 _FEW_DIRECTIONS = 200.0
 _UPPER = float(ndtr(Z95))
@@ -114,12 +114,12 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
         sigma = math.sqrt(second + slope * theta)
         if sigma <= 0:
             return 0.0
-        z = _Z_AT_ZERO + (Z95 - _Z_AT_ZERO) * (min(theta / tau, 1.0) if tau > 0 else 1.0)
+        z = LEAST_Z + (Z95 - LEAST_Z) * (min(theta / tau, 1.0) if tau > 0 else 1.0)
         z = min(z, _z_left_over(theta, second, bias))
         skew = min((third_at_zero + 1.5 * slope**2 * theta) / sigma**3, _SKEWEST)
         return sigma * (z + skew * (z**2 - 1) / 6)
 
-    low = value - max(lower_arm(0.0), _Z_AT_ZERO * math.sqrt(first) / 2)
+    low = value - max(lower_arm(0.0), LEAST_Z * math.sqrt(first) / 2)
     if low > 0:
         low = _root(lambda theta: theta + lower_arm(theta) - value, value)
     t = float(stdtrit(min(max(freedom, _FREEDOM), 1e9), _UPPER))
