@@ -73,6 +73,7 @@ def copying(found: Memorization, *, same: bool, views: str | None = None) -> Fin
             "views": views,
             "sensitivity": found.sensitivity,
             "exact_copies": found.exact_copies,
+            "leaked": found.leaked,
             "suspect_count": len(found.suspects),
             "discoveries": {f"{share:g}": int((found.q_values <= share).sum()) for share in DISCOVERY_RATES},
             "least_q_value": float(found.q_values.min()),

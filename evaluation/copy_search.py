@@ -1,4 +1,11 @@
-"""Searches behind the question of copies: samples and held-out data against train, samples against both, each once."""
+r"""Searches behind the question of copies: samples and held-out data against train, samples against both, each once.
+
+**Held-out data that are not.** Points of the test set that equal a training point have either leaked, or the data are
+coarse: they take the same values again and again. If they are coarse, points equal each other within the sets as well.
+Of the pairs of equal points, in N training and m held-out ones, a part 2Nm/(N + m)² then joins both sets on average,
+and less where values are very common. Where so many do that chance gives this in one of ten thousand cases (binomial,
+given their number), the points have leaked. They are left out: a generator that copies them could hide behind them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
+from scipy.special import bdtrc
 
 from divergences import InputError
 from evaluation.neighbors import Neighbors, nearest
@@ -16,6 +24,7 @@ from evaluation.visits import NEIGHBORS, Visits, ratios
 
 __all__ = ["CopySearch", "Scored", "check_swept"]
 
+_HARDLY_CHANCE = 1e-4
 
 # Of the samples: nearest among train, held-out data, and held-out data that are not in train.
 _Lists = tuple[Neighbors, Neighbors | None, Neighbors | None]
@@ -37,10 +46,14 @@ class Scored:
 
 
 class CopySearch:
-    """Every search that is needed, once: by a sweep that somebody made, or here, repeats counted once."""
+    """Every search that is needed, once: by a sweep that somebody made, or here, repeats counted once.
+
+    Attributes:
+        kept: rows of the held-out data that are held out.
+    """
 
     def __init__(self, train: np.ndarray, test: np.ndarray, views: Views | None, ready: Sweep | None) -> None:
-        self.views, self.n_test = views, len(test)
+        self.views = views
         self.train, self.test = (
             part if views is None or not len(part) else views.plain(part, name)
             for part, name in ((train, "train="), (test, "test="))
@@ -49,14 +62,18 @@ class CopySearch:
         # Repeats within a set would make d₂ = d₁ for a copy and hide it.
         self.first, self.apart = _distinct(prints[0]), _distinct(prints[1])
         known = set(prints[0])
+        self.kept = np.arange(len(test))
+        if _leaked(known, prints, len(self.first), len(self.apart)):
+            self.kept = np.array([i for i in self.kept if prints[1][i] not in known], dtype=np.int64)
+            self.apart = np.intersect1d(self.apart, self.kept)
         # Repeats that held-out data share with train are drawn from a law that repeats itself, and every row counts;
         # without any, train was repeated on purpose, and every point counts once.
-        shared = any(key in known for key in prints[1])
+        shared = any(prints[1][i] in known for i in self.kept)
         self.n_pool = (len(train), len(test)) if shared else (len(self.first), len(self.apart))
         self.rest = np.array([i for i in self.apart if prints[1][i] not in known], dtype=np.int64)
         single = len(self.first) == len(train) and len(self.rest) == len(test)
         self.ready = ready if single and views is None else None
-        self.raw_test = test
+        self.raw_test = test[self.kept]
         self._found: list[_Lists] | None = None
 
     def _lists(self, points: np.ndarray) -> list[_Lists]:
@@ -98,10 +115,10 @@ class CopySearch:
 
     def null(self) -> Scored:
         """The held-out data against train."""
-        scored = Scored(self.n_test)
+        scored = Scored(len(self.kept))
         if self.ready is not None and self.ready.test_train is not None:
             scored.add(_first(self.ready.test_train))
-        elif self.n_test:
+        elif len(self.kept):
             for view in self._views(self.raw_test):
                 scored.add(self._nearest(view, self.train, self.first))
         return scored
@@ -134,6 +151,14 @@ def _first(found: Any) -> Neighbors:
 def _prints(points: np.ndarray) -> list[bytes]:
     # −0.0 equals 0.0.
     return [hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() for row in points]
+
+
+def _leaked(known: set[bytes], prints: tuple[list[bytes], list[bytes]], n_first: int, n_apart: int) -> bool:
+    """Whether the test set holds training points, and not because the data repeat themselves."""
+    n, m = len(prints[0]), len(prints[1])
+    across = len(known.intersection(prints[1]))
+    within = (n - n_first) + (m - n_apart)
+    return across > 0 and bool(bdtrc(across - 1, across + within, 2 * n * m / (n + m) ** 2) < _HARDLY_CHANCE)
 
 
 def _distinct(prints: list[bytes]) -> Int64[np.ndarray, " k"]:

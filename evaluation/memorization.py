@@ -23,6 +23,9 @@ for every generator as above. Beside it stand, to look at, the score against tra
 distances to training points, that of the held-out data, and the conformal p-value (1 + held-out scores as low)/(1 + m),
 right for a perfect generator.
 
+Held-out data that stand in train are no yardstick. Where they have leaked (``evaluation.copy_search`` says how that is
+told from data that repeat themselves) they are left out, and the note says so.
+
 What it cannot see: copies of a handful of training points, unless exact, since about log₂(10/alpha) different points
 are needed to tell copying from coincidence; copies perturbed by more than the spacing of the data; copies up to a
 symmetry that the features do not know (mirrored or shifted images, in pixels: see ``invariant``), and copies of points
@@ -119,6 +122,8 @@ class Memorization:
         discoveries: samples with a false-discovery rate of at most 0.1.
         false_suspects: share of the suspects that chance alone is expected to put there; 0 if there are none.
         test_distances: from each sample to its nearest held-out point, shape (n,); infinite without.
+        leaked: held-out points that are training points, and were left out; null_distances and null_scores are those of
+            the others.
         visited_train: visited training points within the cut of the suspects (of the tests, if not flagged).
         visited_test: held-out points within it; chance puts there M for every N training points.
     """
@@ -141,6 +146,7 @@ class Memorization:
     discoveries: int
     false_suspects: float
     test_distances: Float64[np.ndarray, " n"]
+    leaked: int
     visited_train: int
     visited_test: int
 
@@ -189,7 +195,7 @@ def memorization(
     search = CopySearch(known, held_out, invariant, swept)
     sample, null, beside = search.sample(points), search.null(), search.beside(points)
     exact, twins = int((sample.distances == 0).sum()), int((null.distances == 0).sum())
-    nearest_test = beside.nearest if len(held_out) else np.full(len(points), -1, dtype=np.int64)
+    n_test, leaked = len(search.kept), len(held_out) - len(search.kept)
     common: dict[str, Any] = {
         "false_alarm": alpha,
         "exact_copies": exact,
@@ -198,24 +204,24 @@ def memorization(
         "scores": sample.scores,
         "null_scores": null.scores,
         "nearest_train": sample.nearest,
-        "nearest_test": nearest_test,
+        "nearest_test": beside.nearest,
+        "leaked": leaked,
         "test_distances": beside.distances,
     }
-    needed = _missing(len(known), len(held_out), twins, given=test is not None)
-    if len(held_out) == 0 or len(known) < FEWEST_TRAIN or len(held_out) < FEWEST_HELD_OUT:
+    if needed := _missing(len(known), n_test, twins, leaked, given=test is not None):
         return _unknown(needed, exact, common)
 
     visits = search.visits(points)
     # Nothing else repeats anything: then a repeat is no coincidence of coarse data.
     bare = twins == 0 and not (beside.distances == 0).any()
-    tests = VisitTests(visits, repeats=hypergeometric_tail(exact, exact, len(points), len(held_out)) if bare else 1.0)
+    tests = VisitTests(visits, repeats=hypergeometric_tail(exact, exact, len(points), n_test) if bare else 1.0)
     sensitivity = tests.sensitivity(alpha)
-    needed = needed or _too_few(tests, alpha, sensitivity)
+    needed = _too_few(tests, alpha, sensitivity)
     flagged = tests.p_value < alpha
     verdict = Verdict.FLAGGED if flagged else Verdict.INCONCLUSIVE if needed else Verdict.CLEAR
     q_values = visits.q_values()
     if bare and exact:
-        by_chance = len(points) / (len(held_out) + 1) / exact
+        by_chance = len(points) / (n_test + 1) / exact
         q_values = np.where(sample.distances == 0, np.minimum(q_values, by_chance), q_values)
     cut = _cut(tests, q_values, flagged=flagged, needed=needed, sure=bare and exact > 0)
     chosen = np.flatnonzero((visits.sample_scores <= cut) & visits.sample_trained)
@@ -226,7 +232,7 @@ def memorization(
         copy_share=visits.copy_share(cut, sure=bare and cut == 0),
         p_value=tests.p_value,
         sensitivity=sensitivity,
-        note=_note(verdict, needed, len(chosen), seen, visits, exact, sensitivity),
+        note=_note(verdict, needed, len(chosen), seen, visits, exact, sensitivity) + _left_out(leaked),
         q_values=q_values,
         discoveries=int((q_values <= _FALSE_SUSPECTS).sum()),
         false_suspects=float(q_values[chosen].max()) if flagged else 0.0,
@@ -253,20 +259,26 @@ def _seen(visits: Visits, cut: float) -> tuple[int, int]:
     return int((within & visits.trained).sum()), int((within & ~visits.trained).sum())
 
 
-def _missing(n_train: int, n_test: int, twins: int, *, given: bool) -> str:
+def _missing(n_train: int, n_test: int, twins: int, leaked: int, *, given: bool) -> str:
     """What is missing in train and held-out data; empty if nothing is."""
     if n_train < FEWEST_TRAIN:
         return f"train= has {n_train} points; at least {FEWEST_TRAIN} are needed to know how far apart they lie"
     if not given:
         return "without held-out data (test=) nobody can say how close to train a fresh sample would be"
     if n_test < FEWEST_HELD_OUT:
-        return f"test= has {n_test} points; at least {FEWEST_HELD_OUT} held-out points are needed"
+        left = f"{n_test} points that are held out" if leaked else f"{n_test} points"
+        return f"test= has {left}; at least {FEWEST_HELD_OUT} held-out points are needed{_left_out(leaked)}"
     if twins > _USELESS * n_test:
         return (
-            f"{twins} of {n_test} points of test= are equal to points of train=: they are not held out, or the data "
-            "are too coarse for copies to mean anything"
+            f"{twins} of {n_test} points of test= are equal to points of train=, and the data repeat themselves "
+            "otherwise, too: they are too coarse for copies to mean anything"
         )
     return ""
+
+
+def _left_out(leaked: int) -> str:
+    """What was done with held-out points that are none."""
+    return f"; {leaked} points of test= are training points and were left out" if leaked else ""
 
 
 def _too_few(tests: VisitTests, alpha: float, sensitivity: float) -> str:

@@ -306,7 +306,8 @@ def test_other_reasons_to_conclude_nothing():
     # Training data handed in as held-out data.
     same = memorization(generated=x[:90], train=x[100:200], test=x[100:180])
     assert same.verdict is Verdict.INCONCLUSIVE
-    assert "not held out" in same.note
+    assert "0 points that are held out" in same.note
+    assert same.leaked == 80
     assert memorization(generated=x[:5], train=x[:1], test=x[5:40]).verdict is Verdict.INCONCLUSIVE
 
 
