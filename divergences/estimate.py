@@ -3,7 +3,8 @@ r"""A number that knows how wrong it may be.
 There are two kinds of error, and they are never mixed:
 
 * a **confidence interval** (``level=0.95``): over repeated samples, ``interval`` holds the truth in that share of the
-  cases. ``error`` is then the half-width *at that level*, not a standard error;
+  cases. ``error`` is then the half-width *at that level*, not a standard error (of an interval that is not symmetric
+  the longer arm);
 * a **numerical error** (``level=None``): no probability is claimed. ``method`` says whether it is a proven *bound* or
   an *estimate* inferred, for instance, from two quadrature rules.
 
@@ -28,7 +29,7 @@ class Estimate:
 
     Attributes:
         value: the number; ``inf`` is an answer.
-        error: half-width of the interval around it, ≥ 0.
+        error: half-width of the interval around it, ≥ 0; with ``bounds`` the longer arm.
         level: confidence level of the interval, or None for a numerical error that claims no probability.
         method: how it was computed, and whether a numerical error is a "bound" or an "estimate".
         n: how many samples or function evaluations went in.

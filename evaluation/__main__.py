@@ -106,13 +106,30 @@ def _exit_status(report: AuditReport, fail_on: str) -> int:
     from evaluation.audit import exit_status_of
 
     asked = [finding.name for finding in report.findings]
-    wanted = [name.strip() for name in fail_on.split(",")]
+    wanted = _named(fail_on)
     for name in wanted:
         if name not in asked:
             raise Misuse(
                 f"--fail-on names {name!r}; this audit asked {', '.join(asked)}. Or: flagged, inconclusive, never."
             )
     return exit_status_of(report[name].verdict for name in wanted)
+
+
+def _named(fail_on: str) -> list[str]:
+    return [name.strip() for name in fail_on.split(",")]
+
+
+def _check_fail_on(fail_on: str) -> None:
+    """Better now than after the audit; whether a question is asked at all is known only then."""
+    from evaluation.findings import QUESTIONS
+
+    if fail_on in ("flagged", "inconclusive", "never"):
+        return
+    for name in _named(fail_on):
+        if name not in QUESTIONS:
+            raise Misuse(
+                f"--fail-on names {name!r}; findings are {', '.join(QUESTIONS)}. Or: flagged, inconclusive, never."
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,13 +143,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("generated", metavar="GENERATED", help="what the generator made")
     parser.add_argument("--train", required=True, metavar="FILE", help="what it was trained on")
     parser.add_argument("--test", metavar="FILE", help="held-out data; without them memorization is inconclusive")
-    parser.add_argument("--train-labels", metavar="FILE", help="one label per training sample: asks for lost classes")
+    parser.add_argument(
+        "--train-labels",
+        metavar="FILE",
+        help="one label per training sample, or the archive whose folders are classes: asks for lost classes",
+    )
     parser.add_argument(
         "--classifier", metavar="NAME", help="yours, module:callable: says what samples are, not the built-in one"
     )
     parser.add_argument("--test-labels", metavar="FILE", help="labels of --test, which --classifier is judged on")
     parser.add_argument("--generated-labels", metavar="FILE", help="what the samples are, instead of a classifier")
-    parser.add_argument("--modes", metavar="FILE", help=".npz with means, covariances, weights: asks for lost modes")
+    parser.add_argument(
+        "--modes",
+        metavar="FILE",
+        help=".npz with means, covariances (k, d, d), weights: asks for lost modes; (k, d) are variances",
+    )
     parser.add_argument(
         "--stacked", nargs=2, metavar=("DIGITS", "LABELS"), help="single images, three of which make one: 1000 modes"
     )
@@ -176,6 +201,7 @@ class _Version(argparse.Action):
 
 def _audited(arguments: argparse.Namespace) -> AuditReport:
     """Read everything, check that the reports can be written, and only then compute."""
+    _check_fail_on(arguments.fail_on)
     check_outputs(
         {"--json": arguments.json, "--html": arguments.html, "--save-stats": arguments.save_stats},
         [
@@ -218,6 +244,7 @@ def _audited(arguments: argparse.Namespace) -> AuditReport:
         settings=AuditSettings(
             alpha=arguments.alpha,
             reference=_reference(arguments),
+            reference_source=arguments.stats or "",
             progress=None if arguments.quiet else bar(),
             views=arguments.views,
         ),

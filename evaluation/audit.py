@@ -36,9 +36,10 @@ from divergences.errors import InputError
 from evaluation import more_questions, questions
 from evaluation.class_labels import class_labels
 from evaluation.copy_question import copying
+from evaluation.distance_question import VARIANCE_MARGIN, distribution
 from evaluation.features import fingerprint
 from evaluation.files import write_atomically
-from evaluation.findings import Finding, decide
+from evaluation.findings import Finding, decide, printable
 from evaluation.memorization import Memorization, memorization
 from evaluation.modes import mode_coverage
 from evaluation.moments import Moments
@@ -71,6 +72,7 @@ class AuditSettings:
     Attributes:
         alpha: chance that a generator which is good enough in every respect is flagged.
         reference: ``Moments`` the Fréchet distance is measured to, of features made the same way; None for train's own.
+        reference_source: what the reference is called in the report, such as its file.
         progress: called as (what, done, total) before each step, and at the end as ("done", total, total); None for
             silence. The last step is the scores: until they are looked at, it stays at ("judged", total − 1, total).
         views: shifts and mirror images under which a copy of an image is still a copy, such as "shift:1,mirror"; None
@@ -79,6 +81,7 @@ class AuditSettings:
 
     alpha: float = ALPHA
     reference: Any = None
+    reference_source: str = ""
     progress: Callable[[str, int, int], None] | None = None
     views: str | None = None
 
@@ -288,7 +291,9 @@ def audit(
     steps.next("distribution")
     moments = Moments.of(fakes, fingerprint=made)
     reference = Moments.of(reals, fingerprint=made) if settings.reference is None else settings.reference
-    cases.append(questions.distribution(generated=moments, reference=reference, train=reals, test=held_out))
+    cases.append(
+        distribution(generated=moments, reference=reference, train=reals, test=held_out, own=settings.reference is None)
+    )
     if held_out is not None:
         steps.next("two-sample")
         cases.append(more_questions.told_apart(generated=fakes, test=held_out, rng=rng, swept=swept))
@@ -301,7 +306,7 @@ def audit(
     same = overlap["generated_in_train"] == len(material.generated)
     findings.append(copying(copies, same=same, views=settings.views))
     steps.say("judged")
-    protocol = described(*sets) | {
+    protocol = described(*sets, overlap) | {
         "overlap": overlap,
         "features": made["name"],
         "fingerprint": made,
@@ -311,14 +316,14 @@ def audit(
             "mode and class share": questions.SHARE_MARGIN,
             "high-quality share": 1 - questions.FIDELITY_MARGIN,
             "variance of a mode or class": more_questions.SPREAD_MARGIN,
-            "Fréchet distance, of total variance": questions.VARIANCE_MARGIN,
+            "Fréchet distance, of total variance": VARIANCE_MARGIN,
             "told from held-out data": more_questions.TOLD_MARGIN,
         },
         "seed": seed,
         "versions": versions(*_PACKAGES),
         "alpha": settings.alpha,
         "alpha_memorization": own,
-        "reference": None if settings.reference is None else f"statistics of {settings.reference.n} samples",
+        "reference": None if settings.reference is None else _named_reference(settings),
         "views": settings.views,
     }
     pictured = Material(material.generated, material.train, material.test, stack or law, names)
@@ -334,6 +339,11 @@ def audit(
         return told
 
     return AuditReport(tuple(findings), protocol, pictured, moments, measured)
+
+
+def _named_reference(settings: AuditSettings) -> str:
+    told = f"statistics of {settings.reference.n} samples"
+    return f"{printable(settings.reference_source)}: {told}" if settings.reference_source else told
 
 
 def _material(generated: Any, train: Any, test: Any, rng: np.random.Generator) -> Material:

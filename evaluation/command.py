@@ -44,11 +44,17 @@ def run(compute: Callable[[], _Result], deliver: Callable[[_Result], None], stat
     """Compute, then deliver; returns the exit status, whatever happens on the way."""
     from divergences.errors import InputError
 
-    status = 0
+    status, misuse = 0, None
     try:
         result = compute()
-        status = status_of(result)
+        try:
+            status = status_of(result)
+        except Misuse as error:
+            # What was computed is delivered all the same.
+            status, misuse = 2, error
         deliver(result)
+        if misuse is not None:
+            raise misuse
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
@@ -92,7 +98,11 @@ def features_of(arguments: argparse.Namespace, kind: str, labels: object) -> obj
     """The features asked for; those with a seed have seed 0 whatever --seed is, so that audits can be compared."""
     from evaluation.features import features
 
-    if arguments.features is None and arguments.weights is None:
+    if arguments.trust and arguments.weights is None:
+        raise Misuse("--trust is about the code in a file of --weights; there is none.")
+    if arguments.weights is not None and arguments.features is None:
+        raise Misuse("--weights are those of --features inception; name the features, too.")
+    if arguments.features is None:
         return None
     return features(arguments.features, kind=kind, weights=arguments.weights, labels=labels, trust=arguments.trust)
 

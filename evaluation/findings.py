@@ -20,11 +20,34 @@ from divergences.estimate import Estimate
 from evaluation.detection import POWER, DetectionRow
 from evaluation.verdict import Verdict
 
-__all__ = ["Case", "Finding", "beside", "decide", "detection_record", "listed", "number", "printable", "short"]
+__all__ = [
+    "QUESTIONS",
+    "Case",
+    "Finding",
+    "beside",
+    "decide",
+    "detection_record",
+    "listed",
+    "number",
+    "printable",
+    "short",
+]
 
 _LISTED = 12
 # Below this a share is rounding.
 _NOTHING = 1e-15
+
+
+# What may be asked, in the order of reports.
+QUESTIONS = (
+    "mode loss",
+    "fidelity",
+    "partial collapse",
+    "class loss",
+    "distribution",
+    "two-sample",
+    "memorization",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +55,7 @@ class Finding:
     """The answer to one question.
 
     Attributes:
-        name: short and stable: "mode loss", "fidelity", "class loss", "partial collapse", "distribution",
-            "two-sample", "memorization".
+        name: short and stable: one of ``QUESTIONS``.
         question: in words.
         quantity: what ``estimate`` is an estimate of, with its unit.
         estimate: the number, with its error.

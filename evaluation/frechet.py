@@ -39,15 +39,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.special import ndtr
 
 from divergences import Estimate, InputError
 from divergences.checks import ArrayLike, as_points
 from divergences.two_sample import Z95
 from evaluation.bures import Pair
 from evaluation.moments import Moments, as_moments, disagreements
-from evaluation.squares import Spread, square_interval
+from evaluation.squares import LEAST_Z, Spread, square_interval
 
-__all__ = ["ClassFid", "Moments", "class_fid", "fid", "fid_influence", "score"]
+__all__ = ["ClassFid", "Moments", "class_fid", "excess", "fid", "fid_influence", "pair_of", "score"]
 
 # Below this many samples per dimension the expansion in 1/n is not trusted.
 PER_DIMENSION = 3
@@ -94,7 +95,12 @@ def fid(*, generated: ArrayLike | Moments, reference: ArrayLike | Moments) -> Es
     >>> fid(generated=x, reference=y).agrees(0.0), fid(generated=x + 1, reference=y).agrees(4.0)
     (True, True)
     """
-    return score(Pair(*_checked(generated, reference)))
+    return score(pair_of(generated=generated, reference=reference))
+
+
+def pair_of(*, generated: ArrayLike | Moments, reference: ArrayLike | Moments) -> Pair:
+    """Two sets in their common coordinates; arguments and errors are those of ``fid``."""
+    return Pair(*_checked(generated, reference))
 
 
 def score(pair: Pair) -> Estimate:
@@ -254,11 +260,35 @@ def _half(side: Moments, start: int) -> Moments:
     return Moments.of(side.samples[np.sort(order[start::2])])
 
 
-def _wide(pair: Pair) -> Estimate:
+def excess(pair: Pair, measured: Estimate, margin: float) -> float | None:
+    """P-value of "the distance is at most ``margin``": a normal tail; None where no error is known.
+
+    Args:
+        pair: the two sets.
+        measured: ``score(pair)``.
+        margin: ≥ 0.
+    """
+    if measured.note:
+        # The lower bound is all that is known of the distance.
+        centre, error = _lower_bound(pair)
+    else:
+        # One standard error, at most: the lower arm of the interval is so many of them long, or more.
+        centre, error = measured.value, (measured.value - measured.interval[0]) / LEAST_Z
+    return float(ndtr((margin - centre) / error)) if 0 < error < math.inf else None
+
+
+def _lower_bound(pair: Pair) -> tuple[float, float]:
+    """An estimate of |m₁−m₂|² + (√tr S₁ − √tr S₂)² with little bias, and a standard error."""
     p, q = pair.reference.moments, pair.generated.moments
     spread = math.sqrt(np.trace(p.covariance)) - math.sqrt(np.trace(q.covariance))
-    error = Z95 * math.sqrt(max(pair.gaussian_first_order, pair.gaussian_second_order))
-    low, high = max(pair.means - pair.means_bias + spread**2 - error, 0.0), pair.raw + error
+    error = math.sqrt(max(pair.gaussian_first_order, pair.gaussian_second_order))
+    return pair.means - pair.means_bias + spread**2, error
+
+
+def _wide(pair: Pair) -> Estimate:
+    p, q = pair.reference.moments, pair.generated.moments
+    bound, error = _lower_bound(pair)
+    low, high = max(bound - Z95 * error, 0.0), pair.raw + Z95 * error
     value = min(max(pair.value, low), high)
     dim, n = p.mean.size, min(p.n, q.n)
     note = (

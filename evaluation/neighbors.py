@@ -1,4 +1,4 @@
-r"""Exact k nearest neighbours in bounded memory: the only place of this package where many distances are computed.
+r"""Exact k nearest neighbours in bounded memory.
 
 In few dimensions a k-d tree finds them in O(n log n). In many, |x−y|² = |x|² − 2x·y + |y|² makes the distances a matrix
 product, but the identity cancels: its error is about ε(|x|² + |y|²), so a copy at distance 0 comes out at 10⁻⁷|x|, and

@@ -19,7 +19,7 @@ def overlap_of(generated: Samples, train: Samples, test: Samples | None) -> dict
     """How many samples are equal, to the last bit, to another one.
 
     Raises:
-        InputError: held-out data that are the training data.
+        InputError: held-out data that are the training data, or the generated samples.
     """
     known = set(_fingerprints(train))
     fakes = _fingerprints(generated)
@@ -28,8 +28,16 @@ def overlap_of(generated: Samples, train: Samples, test: Samples | None) -> dict
         "generated_repeats": len(fakes) - len(set(fakes)),
     }
     if test is not None:
-        seen = sum(print_ in known for print_ in _fingerprints(test))
+        held_out = _fingerprints(test)
+        seen = sum(print_ in known for print_ in held_out)
+        apart = set(held_out)
         overlap["test_in_train"] = seen
+        overlap["generated_in_test"] = sum(print_ in apart for print_ in fakes)
+        if sorted(fakes) == sorted(held_out):
+            raise InputError(
+                "generated= and test= are the same samples: an audit of a set against itself says nothing. Pass as "
+                "test= other data that the generator was not trained on."
+            )
         if seen == len(test):
             raise InputError(
                 f"all {seen} samples of test= also stand in train=. Held-out data must be held out: pass data that the "
@@ -44,17 +52,36 @@ def _fingerprints(samples: Samples) -> list[bytes]:
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(array)]
 
 
-def described(generated: Samples, train: Samples, test: Samples | None) -> dict[str, Any]:
-    """Each set (None where there is none), and warnings where the sets were not saved alike."""
+def described(generated: Samples, train: Samples, test: Samples | None, overlap: dict[str, int]) -> dict[str, Any]:
+    """Each set (None where there is none), and warnings where sets were not saved alike, or share samples."""
     warnings = compare_sources(generated, train, names=("generated", "train"))
     if test is not None:
         warnings += compare_sources(test, train, names=("test", "train"))
+        warnings += _shared(overlap, len(generated), len(train), len(test))
     return {
         "generated": _one(generated),
         "train": _one(train),
         "test": None if test is None else _one(test),
         "warnings": [printable(warning) for warning in warnings],
     }
+
+
+def _shared(overlap: dict[str, int], n: int, n_train: int, n_test: int) -> list[str]:
+    """What ``overlap_of`` says of the held-out data, in words."""
+    told = []
+    if leaked := overlap["test_in_train"]:
+        told.append(
+            f"{leaked} of {n_test} samples of test= also stand in train=: they are not held out, and every comparison "
+            "with held-out data is too kind to the generator. Remove them."
+        )
+    taken = overlap["generated_in_test"]
+    # Of data that repeat themselves, about as many are found among as many training samples.
+    if taken * n_train > 2 * overlap["generated_in_train"] * n_test:
+        told.append(
+            f"{taken} of {n} samples of generated= also stand in test=: was the one made from the other? The "
+            "comparison with held-out data says nothing of them."
+        )
+    return told
 
 
 def _one(samples: Samples) -> dict[str, Any]:

@@ -8,9 +8,9 @@ The hypotheses leave room for generators that are good and not perfect; the marg
 * *fidelity*: the high-quality share is at least 0.75 of a perfect generator's. Exact binomial p; flagged only if the
   upper confidence bound lies below the margin as well.
 * *class loss*: each class has at least half its share in train. p is the least of the Holm-adjusted ones.
-* *distribution*: the debiased Fréchet distance to train is at most a tenth of the total variance of train's features.
-  Normal p, from the distance's own standard error; flagged only if the lower confidence bound lies above the margin as
-  well. A difference that is certain but smaller is reported, not flagged.
+* *distribution* (``evaluation.distance_question``): the debiased Fréchet distance to train is at most a tenth of the
+  total variance of train's features. Normal p, from the distance's own standard error; flagged only if the lower
+  confidence bound lies above the margin as well. A difference that is certain but smaller is reported, not flagged.
 * *memorization* (``evaluation.copy_question``) is calibrated by itself, at its own false-alarm rate, and does not join
   the others in Holm's procedure.
 
@@ -27,26 +27,21 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.special import ndtr
 
 from divergences.estimate import Estimate
 from evaluation.detection import class_detection, mode_detection
 from evaluation.examples import class_examples, mode_examples
-from evaluation.findings import Case, Finding, detection_record, listed, number, printable, short
-from evaluation.frechet import fid
+from evaluation.findings import Case, Finding, detection_record, listed, printable, short
 from evaluation.intervals import binomial_test, holm
 from evaluation.labelled import LabelledModes
-from evaluation.modes import ModeCoverage, quality_threshold
-from evaluation.moments import Moments
-from evaluation.squares import LEAST_Z
+from evaluation.modes import ModeCoverage, quality_words
 from evaluation.verdict import Verdict
 
-__all__ = ["class_loss", "distribution", "fidelity", "mode_loss"]
+__all__ = ["class_loss", "fidelity", "mode_loss"]
 
 FEWEST = 10
 SHARE_MARGIN = 0.5
 FIDELITY_MARGIN = 0.25
-VARIANCE_MARGIN = 0.1
 # Detection tables are made for this many times the samples there are.
 SIZES = (1, 3, 10)
 
@@ -174,17 +169,16 @@ def fidelity(found: ModeCoverage) -> Case:
 
     def conclude(level: float) -> Finding:
         lower, upper = found.high_quality.interval
-        what = (
-            f"High quality is within {quality_threshold(len(found.per_mode[0].mean)):.3g}σ of a mode; of a perfect "
-            f"generator's samples {null:.2%} are."
-        )
+        dim = len(found.per_mode[0].mean)
+        inner = ", or nearer to a mean than samples of its mode are" if dim > 3 else ""
+        what = f"High quality is {quality_words(dim)}; of a perfect generator's samples {null:.2%} are."
         if p_value < level and upper < margin:
             verdict = Verdict.FLAGGED
             meaning = (
                 f"{what} Here it is certainly less than {1 - FIDELITY_MARGIN:g} of that, {margin:.3g}: many samples "
-                "lie between the modes. A network that bridges them, too short a training, or noise added to the "
-                "samples would explain it; so would covariances in the modes file that are too small. Look at where "
-                "these samples lie; train longer, or give the generator a latent law with as many peaks."
+                f"lie between the modes{inner}. A network that bridges them, too short a training, or noise added to "
+                "the samples would explain it; so would covariances in the modes file that are too small. Look at "
+                "where these samples lie; train longer, or give the generator a latent law with as many peaks."
             )
         elif found.n < FEWEST or lower < margin:
             verdict = Verdict.INCONCLUSIVE
@@ -308,84 +302,6 @@ def _class_answer(found: LabelledModes, missing: list[str], open_: list[str]) ->
     return Verdict.CLEAR, (
         f"Every class is drawn, none with significantly less than {SHARE_MARGIN:g} of its share in train ({sight}). "
         "Smaller losses would go unnoticed: the last table says which."
-    )
-
-
-def distribution(
-    *,
-    generated: Moments,
-    reference: Moments,
-    train: Float64[np.ndarray, "m d"],
-    test: Float64[np.ndarray, "k d"] | None,
-) -> Case:
-    """How far the features of the samples are from the reference's (train's own), beside how far held-out ones are."""
-    measured = fid(generated=generated, reference=reference)
-    held_out = None if test is None else fid(generated=test, reference=reference)
-    variance = float(train.var(axis=0, ddof=1).sum())
-    margin = VARIANCE_MARGIN * variance
-    n = generated.n
-    # One standard error downwards, at most: the interval is not symmetric, and its lower arm is at least so many long.
-    spread = (measured.value - measured.interval[0]) / LEAST_Z
-    known = n >= FEWEST and math.isfinite(spread)
-    p_value = float(ndtr((margin - measured.value) / spread)) if known and spread > 0 else None
-
-    def conclude(level: float) -> Finding:
-        low, high = measured.interval
-        if p_value is not None and p_value < level and low > margin:
-            verdict = Verdict.FLAGGED
-        elif not known or high > margin:
-            verdict = Verdict.INCONCLUSIVE
-        else:
-            verdict = Verdict.CLEAR
-        return Finding(
-            name="distribution",
-            question="Do the samples have the mean and covariance of the training data?",
-            quantity="Fréchet distance to train (FID)",
-            estimate=measured,
-            null=0.0,
-            p_value=p_value,
-            verdict=verdict,
-            meaning=_distance_answer(verdict, measured, held_out, margin, n),
-            evidence={
-                "margin": margin,
-                "total_variance": variance,
-                "held_out": held_out,
-                "plain": measured.raw,
-                "plain_bias": None if measured.raw is None else measured.raw - measured.value,
-                "error": measured.method,
-            },
-        )
-
-    return Case(p_value, conclude)
-
-
-def _distance_answer(verdict: Verdict, measured: Estimate, held_out: Estimate | None, margin: float, n: int) -> str:
-    what = (
-        "The distance compares means and covariances. It is debiased: a perfect generator scores 0 on average, at any n"
-    )
-    what += "." if held_out is None else f". Held-out data score {number(held_out)}."
-    if measured.raw is not None:
-        what += (
-            f" The plain distance, which other programs print, is {short(measured.raw)}; "
-            f"{short(measured.raw - measured.value)} of that is what {n} samples make by themselves. The error comes "
-            "from the influence of each sample on the distance; nothing is extrapolated to more samples."
-        )
-    limit = f"{VARIANCE_MARGIN:g} of the total variance of train, {margin:.3g}"
-    if verdict is Verdict.FLAGGED:
-        return (
-            f"{what} This generator lies above {limit}, with confidence: its samples lie elsewhere or spread "
-            "otherwise. Lost modes, blur, or preprocessing that differs between the two sets would all do this; "
-            "compare the samples first."
-        )
-    if verdict is Verdict.INCONCLUSIVE:
-        return (
-            f"{what} {n} samples do not tell whether it lies below {limit}: the interval goes further up. Draw more "
-            "samples, or use features of fewer dimensions (pca:N)."
-        )
-    sure = "is certain, but small" if measured.interval[0] > 0 else "is compatible with none"
-    return (
-        f"{what} The difference {sure}: flagged would be more than {limit}, with confidence. Equal means and "
-        "covariances do not make equal distributions: this finding alone would miss much."
     )
 
 

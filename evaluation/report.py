@@ -69,6 +69,7 @@ _OVERLAP = {
     "generated_in_train": "generated samples equal to a training sample",
     "generated_repeats": "repeats among the generated samples",
     "test_in_train": "held-out samples equal to a training sample",
+    "generated_in_test": "generated samples that are held-out samples",
 }
 _SUMMARY = {
     Verdict.CLEAR: "Nothing that was asked speaks against this generator.",

@@ -108,14 +108,17 @@ def fid_scores(measured: Estimate, held_out: Estimate | None) -> tuple[Score, ..
     Args:
         measured: of the generated samples, debiased; the plain number is its ``raw``.
         held_out: of the held-out data, or None.
+
+    Returns:
+        Both; only the first with too few samples for a bias to be known.
     """
     debiased = Score(
         "FID",
         measured,
         0.0 if held_out is None else held_out,
-        "Distance of means and covariances (Fréchet), debiased at any n; lower is better.",
+        f"Distance of means and covariances (Fréchet), {_debiased(measured)}; lower is better.",
     )
-    if measured.raw is None:
+    if measured.raw is None or measured.note:
         return (debiased,)
     bias = measured.raw - measured.value
     low, high = measured.interval
@@ -129,6 +132,10 @@ def fid_scores(measured: Estimate, held_out: Estimate | None) -> tuple[Score, ..
     )
     meaning = "What other programs print; the null is what finite samples make alone. Lower is better."
     return debiased, Score("FID, plain", plain, bias, meaning)
+
+
+def _debiased(measured: Estimate) -> str:
+    return "not debiased: too few samples for that" if measured.note else "debiased at any n"
 
 
 def published_scores(

@@ -10,12 +10,14 @@ from sklearn.datasets import load_digits
 from divergences import Estimate, Gaussian, InputError, Mixture
 from evaluation import AuditSettings, Moments, Samples, Verdict, audit
 from evaluation.command import bar
+from evaluation.distance_question import distribution
 from evaluation.findings import Case, Finding, decide
 from evaluation.frechet import fid
 from evaluation.modes import mode_coverage
 from evaluation.more_questions import lost_regions, mode_collapse
-from evaluation.questions import distribution, fidelity
+from evaluation.questions import fidelity
 from evaluation.report import to_html
+from evaluation.scores import fid_scores
 from evaluation.tables import tables_of
 
 GRID = Mixture([Gaussian([x, y], 0.0025 * np.eye(2)) for x in range(-4, 5, 2) for y in range(-4, 5, 2)])
@@ -186,7 +188,9 @@ def test_train_passed_as_generated_is_said(grid):
     report = audit(generated=train, train=train, test=test, rng=rng())
     assert report["memorization"].verdict is Verdict.FLAGGED
     assert "was the training file passed as the generated one?" in report["memorization"].meaning
-    assert report.protocol["overlap"] == {"generated_in_train": 2000, "generated_repeats": 0, "test_in_train": 0}
+    assert report.protocol["overlap"] == {
+        "generated_in_train": 2000, "generated_repeats": 0, "test_in_train": 0, "generated_in_test": 0
+    }  # fmt: skip
 
 
 def test_findings_can_be_asked_for_by_name(grid):
@@ -552,6 +556,51 @@ def test_numbers_that_straddle_their_margin_are_inconclusive():
     assert seen == [
         (True, True, Verdict.INCONCLUSIVE), (False, True, Verdict.INCONCLUSIVE), (False, False, Verdict.CLEAR)
     ]  # fmt: skip
+
+
+def test_a_distance_in_more_dimensions_than_samples_is_judged_by_its_bounds():
+    draw = rng(6)
+    train, far = draw.standard_normal((400, 200)), draw.standard_normal((300, 200)) + 0.6
+    found = distribution(generated=Moments.of(far), reference=Moments.of(train), train=train, test=None).conclude(0.01)
+    # |0.6|²·200 = 72 is 0.36 of the variance, and the lower bound shows it.
+    assert found.verdict is Verdict.FLAGGED
+    assert found.p_value is not None
+    assert 0 < found.p_value < 1e-6
+    assert found.evidence["plain_bias"] is None
+    near = draw.standard_normal((300, 200))
+    alike = distribution(generated=Moments.of(near), reference=Moments.of(train), train=train, test=near).conclude(0.01)
+    assert alike.verdict is Verdict.INCONCLUSIVE
+    for meaning in (found.meaning, alike.meaning):
+        assert "300 samples in 200 dimensions are fewer than 3 per dimension" in meaning
+        assert "scores 0 on average" not in meaning
+        assert "influence of each sample" not in meaning
+    assert [score.name for score in fid_scores(alike.estimate, None)] == ["FID"]
+
+
+def test_bounds_accuse_no_more_often_than_stated():
+    """At the margin itself, with two samples per dimension: the lower bound is below it, and a flag is rare."""
+    draw, flags = rng(7), 0
+    shift = np.sqrt(0.1)
+    for _ in range(200):
+        train, fake = draw.standard_normal((120, 40)), draw.standard_normal((80, 40)) + shift
+        asked = distribution(generated=Moments.of(fake), reference=Moments.of(train), train=train, test=None)
+        flags += asked.conclude(0.05).verdict is Verdict.FLAGGED
+    # 5 % of 200, and three standard errors.
+    assert flags <= 19
+
+
+def test_held_out_data_must_be_held_out():
+    train, test, fresh = rng(8).normal(size=(3, 300, 3))
+    with pytest.raises(InputError, match="generated= and test= are the same samples"):
+        audit(generated=test[::-1], train=train, test=test, rng=rng())
+    report = audit(generated=fresh, train=train, test=np.r_[test[:200], train[:100]], rng=rng())
+    assert "100 of 300 samples of test= also stand in train=" in " ".join(report.protocol["warnings"])
+    report = audit(generated=np.r_[fresh, test[:50]], train=train, test=test, rng=rng())
+    assert "50 of 350 samples of generated= also stand in test=" in " ".join(report.protocol["warnings"])
+    # Data that repeat themselves are in every set.
+    coarse = rng(9).integers(0, 4, size=(3, 300, 3)).astype(float)
+    report = audit(generated=coarse[0], train=coarse[1], test=coarse[2], rng=rng())
+    assert "stand in test=" not in " ".join(report.protocol["warnings"])
 
 
 def test_clear_says_what_it_cannot_see(grid):

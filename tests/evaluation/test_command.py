@@ -273,6 +273,15 @@ def test_what_decides_the_exit_status(tmp_path, capsys):
     assert main([*same, "--fail-on", "flagged"]) == 0
     assert main([*same, "--fail-on", "fidelity"]) == 2
     assert "this audit asked mode loss, distribution, memorization" in capsys.readouterr().err
+    # What was not asked is known only after the audit, which is delivered all the same; a slip is told before it.
+    report = tmp_path / "delivered.json"
+    assert main([*same, "--fail-on", "fidelity", "--json", str(report)]) == 2
+    assert json.loads(report.read_text())["verdict"] == "inconclusive"
+    report.unlink()
+    for slip in ("fidelty", "mode-loss", ""):
+        assert main([*same, "--fail-on", slip, "--json", str(report)]) == 2
+        assert f"names {slip!r}; findings are mode loss, fidelity" in capsys.readouterr().err
+    assert not report.exists()
     # A stricter rate is in the protocol.
     assert main([*told, "--alpha", "0.001", "--json", str(tmp_path / "r.json")]) == 1
     assert json.loads((tmp_path / "r.json").read_text())["protocol"]["alpha"] == 0.001
@@ -307,6 +316,19 @@ def test_statistics_are_saved_and_compared_with(tmp_path, capsys):
     assert main([*foreign, "--stats-n", "300", "--json", report]) == 3
     again = {finding["name"]: finding for finding in json.loads((tmp_path / "r.json").read_text())["findings"]}
     assert again["distribution"]["estimate"]["value"] == findings["distribution"]["estimate"]["value"]
+    assert "nobody can check" in again["distribution"]["meaning"]
+    assert "nobody can check" not in findings["distribution"]["meaning"]
+    assert findings["distribution"]["quantity"] == "Fréchet distance to the statistics given (FID)"
+    assert "Gaussian features, since only" in findings["distribution"]["meaning"]
+    assert json.loads((tmp_path / "r.json").read_text())["protocol"]["reference"].startswith(str(tmp_path))
+    # Statistics that held-out data do not have, either, accuse nobody.
+    np.savez(tmp_path / "far.npz", mu=saved_mean + 9, sigma=saved_cov)
+    far = [paths["a"], "--train", paths["train"], "--test", paths["b"], "--stats", str(tmp_path / "far.npz")]
+    assert main([*far, "--stats-n", "300", "--json", report, "--quiet", "--fail-on", "distribution"]) == 3
+    about = {finding["name"]: finding for finding in json.loads((tmp_path / "r.json").read_text())["findings"]}
+    assert about["distribution"]["p_value"] is None
+    assert "Held-out data lie above the margin, too" in about["distribution"]["meaning"]
+    assert main([*far[:3], "--stats", far[-1], "--stats-n", "300", "--quiet", "--fail-on", "distribution"]) == 1
     # So do other names, and a covariance divided by n: the distance is the same once both are said.
     np.savez(tmp_path / "named.npz", mean=saved_mean, cov=saved_cov * (299 / 300))
     named = [paths["a"], "--train", paths["train"], "--stats", str(tmp_path / "named.npz"), "--stats-n", "300"]

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from divergences import InputError
+from evaluation.copy_search import CopySearch
 from evaluation.intervals import clopper_pearson, hypergeometric_tail
 from evaluation.memorization import memorization
 from evaluation.neighbors import Neighbors, nearest
@@ -296,6 +297,43 @@ def test_without_held_out_data_nothing_is_concluded(test):
         assert "test=" in found.note
         assert found.suspects == ()
     assert memorization(generated=TRAIN[:50], train=TRAIN, test=test).exact_copies == 50
+
+
+@pytest.mark.parametrize("leak", [0.05, 0.4, 0.8])
+@pytest.mark.parametrize("kind", ["perturbed", "exact", "of leaked rows", "none"])
+def test_copies_do_not_hide_behind_held_out_data_that_leaked(kind, leak):
+    rng = np.random.default_rng(21)
+    train, test, samples = rng.normal(size=(1000, 8)), rng.normal(size=(500, 8)), rng.normal(size=(1000, 8))
+    leaked = rng.choice(1000, round(500 * leak), replace=False)
+    test[: len(leaked)] = train[leaked]
+    copied = rng.choice(leaked if kind == "of leaked rows" else 1000, 250)
+    if kind != "none":
+        samples[:250] = train[copied] + 1e-3 * (kind == "perturbed") * rng.normal(size=(250, 8))
+    found = memorization(generated=samples, train=train, test=test)
+    assert found.leaked == len(leaked)
+    assert f"{len(leaked)} points of test= are training points and were left out" in found.note
+    assert len(found.null_scores) == 500 - len(leaked)
+    # Rows of the held-out data are still those of the file.
+    assert not set(found.nearest_test) & set(range(len(leaked)))
+    if kind == "none":
+        assert found.verdict is Verdict.CLEAR
+    else:
+        assert found.verdict is Verdict.FLAGGED
+        assert found.copy_share.value == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.mark.parametrize("sizes", [(1000, 1000), (2000, 200), (300, 1500)])
+@pytest.mark.parametrize("law", ["few values", "many", "some common"])
+def test_data_that_repeat_themselves_have_not_leaked(law, sizes):
+    rng = np.random.default_rng(22)
+
+    def draw(n):
+        if law == "some common":
+            return np.where(rng.random(n) < 0.1, rng.integers(0, 20, n), rng.random(n))[:, None]
+        return rng.integers(0, 1000 if law == "few values" else 100_000, n).astype(float)[:, None]
+
+    kept = [len(CopySearch(draw(sizes[0]), draw(sizes[1]), None, None).kept) for _ in range(100)]
+    assert kept == [sizes[1]] * 100
 
 
 def test_other_reasons_to_conclude_nothing():
