@@ -3,7 +3,8 @@ r"""How often does an audit flag a perfect generator, and how often does it find
 ``python benchmarks/audit_calibration.py --runs 200 [--world grid] [--defect "10 % copies"] [--samples N] [--out FILE]``
 
 Every run draws fresh training data, held-out data and samples from a *known* law, spoils the samples in one way, audits
-them, and asks whether the finding that is about this defect is flagged. Four worlds: a mixture on the line, a ring, the
+them, and asks whether the finding that is about this defect is flagged; of a perfect generator, also how often the
+audit leaves a question open and so does not clear it. Four worlds: a mixture on the line, a ring, the
 25-mode grid, and a law of 8×8 digits in 64 dimensions (a Gaussian mixture fitted to those of scikit-learn, so that
 there are as many perfect samples as one likes). The table at the end is the one in the README. With ``--out`` every
 audit is a line of that file, and one that is there already is not made again: a run that was stopped goes on where it
@@ -148,12 +149,14 @@ TITLES = dict(zip(DEFECTS, (
     "10 % copies of training data", "noise three times a mode's width",
 ), strict=True))  # fmt: skip
 
+OPEN = "?"
+UNCLEAR = "left open"
 # World, defect, samples in each of the three sets, seed.
 Task = tuple[str, str, int, int]
 
 
 def one(task: Task) -> tuple[str, ...]:
-    """One audit: the names of the findings flagged."""
+    """One audit: the names of the findings flagged, and with a question mark of those left open."""
     name, defect, n, seed = task
     kind = world(name)
     rng = np.random.default_rng([list(WORLDS).index(name), list(DEFECTS).index(defect), seed])
@@ -161,11 +164,12 @@ def one(task: Task) -> tuple[str, ...]:
     generated = DEFECTS[defect][0](kind, train, rng)
     told: dict[str, Any] = {"labels": labels} if kind.labelled else {"modes": kind.law}
     report = audit(generated=generated, train=train, test=test, rng=rng, **told)
-    return tuple(finding.name for finding in report.findings if finding.verdict is Verdict.FLAGGED)
+    marks = {Verdict.FLAGGED: "", Verdict.INCONCLUSIVE: OPEN}
+    return tuple(finding.name + marks[finding.verdict] for finding in report.findings if finding.verdict in marks)
 
 
 class Record:
-    """Audits made before: lines [world, defect, n, seed, [findings flagged]] of a file; without one, in memory."""
+    """Audits made before: lines [world, defect, n, seed, findings] of a file; without one, in memory."""
 
     def __init__(self, path: str | None) -> None:
         self.path = None if path is None else Path(path)
@@ -191,6 +195,7 @@ class Record:
 def summary(name: str, defect: str, flagged: list[tuple[str, ...]]) -> tuple[Estimate, str]:
     """How often the finding about the defect was flagged (any finding, for a perfect generator); what else was."""
     about = DEFECTS[defect][1][int(world(name).labelled)]
+    flagged = [tuple(item for item in found if not item.endswith(OPEN)) for found in flagged]
     hits = sum(about in found if about else bool(found) for found in flagged)
     others = sorted({item for found in flagged for item in found} - {about})
     counts = ", ".join(f"{item} {sum(item in found for found in flagged)}" for item in others)
@@ -206,7 +211,8 @@ def readme(rates: dict[tuple[str, str], Estimate]) -> str:
     """The rows of the README's table; a dash where nothing was measured."""
     worlds = [name for name in WORLDS if any(name == known for known, _ in rates)]
     lines = ["| | " + " | ".join(WORLDS[name] for name in worlds) + " |", "| --- " * (len(worlds) + 1) + "|"]
-    for defect, title in TITLES.items():
+    rows = [("perfect", TITLES["perfect"]), (UNCLEAR, "the same, a question left open"), *list(TITLES.items())[1:]]
+    for defect, title in rows:
         cells = []
         for rate in (rates.get((name, defect)) for name in worlds):
             told = "–" if rate is None else f"{100 * rate.value:.3g} % [{', '.join(map(percent, rate.interval))}]"
@@ -246,6 +252,10 @@ def main(argv: list[str] | None = None) -> int:
                 told = "{:.3f} [{:.3f}, {:.3f}]".format(rate.value, *rate.interval)
                 print(f"{name:<8}{defect:<14}{told:<36}{others:<40}{seconds:.2f}", flush=True)
                 rates[name, defect] = rate
+                if defect == "perfect":
+                    kept = clopper_pearson(sum(any(OPEN in item for item in found) for found in audits), len(audits))
+                    rates[name, UNCLEAR] = kept
+                    print(f"{'':<8}{UNCLEAR:<14}{kept.value:.3f} [{kept.interval[0]:.3f}, {kept.interval[1]:.3f}]")
                 if defect != COPIED:
                     accused, honest = accused + sum("memorization" in found for found in audits), honest + len(audits)
     print(f"\n{readme(rates)}\n")
