@@ -40,6 +40,7 @@ bench: $(VENV)/.installed
 	@echo "== transport_and_quadrature"; $(BIN)/python -W ignore benchmarks/transport_and_quadrature.py
 	@for name in neighbors_and_manifold frechet_and_kernel kde ensembles; do echo "== $$name"; \
 		$(BIN)/python -W ignore benchmarks/$$name.py --other $(OTHER) || exit 1; done
+	@echo "== time to 8/8 and 25/25"; $(BIN)/python -W ignore benchmarks/ensembles.py --coverage
 
 calibrate: $(VENV)/.installed
 	$(BIN)/python benchmarks/audit_calibration.py

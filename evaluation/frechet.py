@@ -20,6 +20,10 @@ fast the error would grow with θ cannot be seen there. The bias left is below a
 of the true one it is up to a quarter with features that are heavy-tailed *all at once* (multivariate t₅: one common
 scale per sample).
 
+From three to six samples per dimension halves are too small to measure what is left of the bias: they only ever lower
+the value, and the interval goes down by as much again. In simulations with 3 and 5 per dimension, 8 to 128 dimensions,
+it then covers 92 % or more (multivariate t₅ in 128 dimensions included).
+
 **Too few samples.** Below three samples per dimension the expansion fails. The interval then runs from the bound
 |m₁−m₂|² + (√tr S₁ − √tr S₂)² ≤ FID, whose bias is small, to the plain number plus its error, whose bias is upward; the
 note says so.
@@ -113,8 +117,14 @@ def score(pair: Pair) -> Estimate:
     if tuned:
         halves = [Pair(_half(p, start), _half(q, start)).value for start in (0, 1)]
         correction = (value - sum(halves) / 2) * _WEIGHT
+        slack = (_RESIDUE + dim / n) * abs(correction)
+        if n < 2 * PER_DIMENSION * dim:
+            # In halves the expansion fails, and they come out too low. What is left of the bias is upward: only a
+            # correction downward can be right, and at this size it is no more than a sign of how much is left.
+            correction = min(correction, 0.0)
+            slack = -correction
         # Of the pairs of samples, those within a half count 1 − w in the value and the others 1 + w.
-        value, second, slack = value + correction, second * (1 + _WEIGHT**2), (_RESIDUE + dim / n) * abs(correction)
+        value, second = value + correction, second * (1 + _WEIGHT**2)
         how = "debiased in closed form and by halves; delta method, interval of a square"
     else:
         # A trace bias smaller by d/n, up to a factor that simulations put below 1.

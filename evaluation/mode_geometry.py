@@ -6,15 +6,17 @@ is the largest eigenvalue of any covariance, which certifies that no other can b
 tried.
 
 A perfect generator's high-quality hits of mode k, in the mode's own coordinates z = L_k⁻¹(x − μ_k) with Σ_k = L_k L_kᵀ,
-have a known law if the mode stands alone: a standard Gaussian cut off at |z| = t, with P(hit) = w_k·F_d(t²), mean 0 and
-covariance c·I, c = F_{d+2}(t²)/F_d(t²), where F_d is the CDF of χ²_d. Modes within reach of each other are *crowded*:
-their probabilities and moments come from a stratified draw of the mixture with a fixed seed.
+have a known law if the mode stands alone: a standard Gaussian cut off outside s ≤ |z| < t, with P(hit) = w_k·F_d, mean
+0 and covariance c·I, c = F_{d+2}/F_d, where F_d is short for F_d(t²) − F_d(s²) with the CDF of χ²_d. Modes within reach
+of each other are *crowded*: their probabilities and moments come from a stratified draw of the mixture with a fixed
+seed. The edges s and t are those of ``evaluation.quality``.
 
 Where the crowded modes share one covariance and their means span fewer dimensions than there are, r < d, only those r
 are drawn. Whitened and rotated into the span, a sample of mode j is u = a_j + N(0, I_r) there, and what is left of it
 is an independent standard Gaussian of d − r dimensions: c = |rest|² ~ χ²_{d−r} adds the same to all distances
-m_k² = |u − a_k|² + c. The nearest mode depends on u alone, a hit has the probability F_{d−r}(t² − |u − a_k|²) given u,
-and the moments E[c; hit] = (d−r)·F_{d−r+2} and E[c²; hit] = (d−r)(d−r+2)·F_{d−r+4} at the same place are known too.
+m_k² = |u − a_k|² + c. The nearest mode depends on u alone, a hit has the probability
+F_{d−r}(t² − |u − a_k|²) − F_{d−r}(s² − |u − a_k|²) given u, and the moments E[c; hit] = (d−r)·F_{d−r+2} and
+E[c²; hit] = (d−r)(d−r+2)·F_{d−r+4} between the same places are known too.
 """
 
 from __future__ import annotations
@@ -26,16 +28,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.special import gammainc, gammaincinv, log_ndtr
+from scipy.special import log_ndtr
 
 from divergences import Gaussian, InputError, as_distribution
-from divergences.checks import as_count
 from divergences.distributions import parts_of
+from evaluation.quality import chi2_between, quality_band, quality_threshold
 
-__all__ = ["Expected", "Parts", "assign", "expected_hits", "gaussian_parts", "quality_threshold"]
+__all__ = ["Expected", "Parts", "assign", "expected_hits", "gaussian_parts"]
 
-# What 3σ holds in the plane: P(χ²₂ < 9).
-_PLANE_SHARE = 1.0 - math.exp(-4.5)
 # Modes whose mutual mass within reach is below this are apart for every n one can draw.
 _LEAK = 1e-9
 _DRAWS = 400_000
@@ -129,17 +129,6 @@ class Expected(NamedTuple):
     crowded: dict[int, Moments]
 
 
-def quality_threshold(dim: int) -> float:
-    """The Mahalanobis distance below which a sample is of high quality: 3 for d ≤ 3, else √χ²_d-quantile at 0.98889.
-
-    >>> quality_threshold(2), round(quality_threshold(10), 4)
-    (3.0, 4.7857)
-    """
-    if as_count(dim, "dim") <= 3:
-        return 3.0
-    return math.sqrt(2 * float(gammaincinv(dim / 2, _PLANE_SHARE)))
-
-
 def gaussian_parts(modes: Any) -> Parts:
     """The Gaussians of a mixture, as arrays.
 
@@ -163,9 +152,10 @@ def gaussian_parts(modes: Any) -> Parts:
 
 
 def assign(x: np.ndarray, parts: Parts) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Nearest mode in Mahalanobis distance (the first of equals), and whether it is within the threshold."""
+    """Nearest mode in Mahalanobis distance (the first of equals), and whether that is within the band of quality."""
     nearest, best = _closest(x, parts)
-    return nearest, best < quality_threshold(x.shape[1]) ** 2
+    low, high = quality_band(x.shape[1])
+    return nearest, (best >= low**2) & (best < high**2)
 
 
 def _closest(x: np.ndarray, parts: Parts) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
@@ -235,7 +225,8 @@ def _among_near(x: np.ndarray, parts: Parts) -> tuple[Int64[np.ndarray, " n"], F
 def expected_hits(parts: Parts, n: int) -> Expected:
     """P(a sample of the target is a high-quality hit of mode k), and the moments of the crowded modes' hits."""
     dim = parts.means.shape[1]
-    inside = float(gammainc(dim / 2, quality_threshold(dim) ** 2 / 2))
+    low, high = quality_band(dim)
+    inside = float(chi2_between(dim, low**2, high**2))
     fair = parts.weights * inside
     crowded = _crowded(parts)
     if crowded.size == 0:
@@ -343,13 +334,14 @@ def _drawn(key: tuple[bytes, ...], inner: int, dim: int, draws: int) -> _Drawn:
             own = slice(*np.searchsorted(source, [j, j + 1]))
             points[own] = parts.means[j] + (points[own] @ parts.factors[j].T if factors else points[own])
         nearest, best = _closest(points, parts)
-        room = quality_threshold(dim) ** 2 - best
-        seen = np.flatnonzero(room > 0)
+        room, core = (edge**2 - best for edge in reversed(quality_band(dim)))
+        seen = np.flatnonzero((room > 0) & ((core <= 0) | (dim > inner)))
         seen = seen[np.argsort(nearest[seen], kind="stable")]
         counts = np.bincount(nearest[seen], minlength=total)
         for k, hits in enumerate(np.split(seen, np.cumsum(counts)[:-1])):
             if hits.size:
-                sums[k].add(parts.whiten(points[hits], k), weights[source[hits]] / per_part, room[hits], dim - inner)
+                limits = core[hits], room[hits]
+                sums[k].add(parts.whiten(points[hits], k), weights[source[hits]] / per_part, limits, dim - inner)
     return _Drawn(np.array([one.mass for one in sums]), tuple(one.moments(dim - inner) for one in sums))
 
 
@@ -377,14 +369,14 @@ class _Sums:
     def mass(self) -> float:
         return float(self.plain[0, 0])
 
-    def add(self, z: np.ndarray, mass: np.ndarray, room: np.ndarray, rest: int) -> None:
-        """Points that hit if c, of ``rest`` dimensions, is below their room."""
+    def add(self, z: np.ndarray, mass: np.ndarray, limits: tuple[np.ndarray, np.ndarray], rest: int) -> None:
+        """Points that hit if c, of ``rest`` dimensions, lies between their limits."""
         row = np.column_stack([np.ones(len(z)), z, np.einsum("nd,nd->n", z, z)])
         if rest == 0:
             self.hits += len(z)
             self.plain += (row * mass[:, None]).T @ row
             return
-        chance, first, second = (gammainc(rest / 2 + power, room / 2) for power in range(3))
+        chance, first, second = (chi2_between(rest + 2 * power, *limits) for power in range(3))
         self.hits += float(chance.sum())
         self.plain += (row * (mass * chance)[:, None]).T @ row
         self.once += rest * (mass * first) @ row

@@ -3,7 +3,8 @@ r"""Modes that are hit, but not filled: is each in its place, and as wide as it 
 Partial collapse hides from every count: a generator that puts all of a mode's samples on its centre has full quality
 and full coverage. In the mode's own coordinates z = L_k⁻¹(x − μ_k) a perfect generator's n_k high-quality hits are
 standard normal, **cut off at** |z| = t: being of high quality is what made them hits. With F_d the CDF of χ²_d, the
-covariance of N(0, s²I) cut off there is not s² but
+covariance of N(0, s²I) cut off there is not s² but (above three dimensions there is an inner edge as well, and each F
+stands for its difference between the edges)
 
     g(s²) = s² F_{d+2}(t²/s²) / F_d(t²/s²),     and    E|z|⁴ = s⁴ d(d+2) F_{d+4}(t²/s²) / F_d(t²/s²).
 
@@ -40,7 +41,8 @@ from scipy.special import chdtrc, chndtr, gammainc, gammaincc, gammaln
 
 from divergences import Estimate
 from evaluation.intervals import holm
-from evaluation.mode_geometry import Expected, Moments, Parts, quality_threshold
+from evaluation.mode_geometry import Expected, Moments, Parts
+from evaluation.quality import chi2_between, quality_band
 
 __all__ = ["SHIFT_MARGIN", "ModeShape", "mode_shapes"]
 
@@ -139,13 +141,19 @@ def mode_shapes(
 
 
 def cut_moments(s2: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Trace of the covariance of N(0, s²I) cut off at the quality threshold, and the variance of |z|²."""
-    reach = quality_threshold(dim) ** 2 / (2 * s2)
-    # Of a law so wide that next to nothing is inside, in many dimensions, the leading terms are left.
-    inside, limit = gammainc(dim / 2, reach), reach / (dim / 2 + 1)
-    seen = inside > 1e-250
-    first = np.divide(gammainc(dim / 2 + 1, reach), inside, out=limit.copy(), where=seen)
-    both = np.divide(gammainc(dim / 2 + 2, reach), inside, out=limit * reach / (dim / 2 + 2), where=seen)
+    """Trace of the covariance of N(0, s²I) cut off at the edges of quality, and the variance of |z|²."""
+    power = dim / 2
+    edges = [edge**2 / s2 for edge in quality_band(dim)]
+    low, high = (edge / 2 for edge in edges)
+    inside, once, twice = (chi2_between(dim + 2 * step, *edges) for step in range(3))
+    # Of a law so wide, in many dimensions, that next to nothing is inside, the leading terms are left: it is even
+    # there. One so narrow is seen by its tail at the inner edge, an exponential law.
+    seen, limit = inside > 1e-250, high / (power + 1)
+    narrow = ~seen & (low > power)
+    tail = 1 / np.where(narrow, 1 - (power - 1) / np.where(narrow, low, 1.0), 1.0)
+    edge_first, edge_second = (low + tail) / power, ((low + tail) ** 2 + tail**2) / (power * (power + 1))
+    first = np.divide(once, inside, out=np.where(narrow, edge_first, limit), where=seen)
+    both = np.divide(twice, inside, out=np.where(narrow, edge_second, limit * high / (power + 2)), where=seen)
     second = s2 * dim * first
     fourth = s2**2 * dim * (dim + 2) * both
     return second, np.maximum(fourth - second**2, 0.0)

@@ -2,12 +2,15 @@ r"""Which modes of a known target does a generator reach, and does it give each 
 
 The target is a mixture of Gaussians. A sample belongs to its nearest mode in Mahalanobis distance
 m_k(x)² = (x−μ_k)ᵀ Σ_k⁻¹ (x−μ_k), and is of *high quality* if that distance is below 3 for d ≤ 3 (the field's protocol,
-strict), above that below √χ²_d-quantile at 1 − exp(−4.5) = 0.98889: what 3σ holds in the plane. A mode is *captured* by
-at least ``minimum_hits`` high-quality samples (1 in the literature).
+strict). In more dimensions samples of a Gaussian lie on a shell, and the rule has two sides: m_k² between the quantiles
+of χ²_d at 1e-6 and at 1 − exp(−4.5) + 1e-6 (``quality_band``), which keeps what 3σ holds in the plane, 0.98889. So a
+generator that always says the same mean, or the centre of all modes, has no quality, however near that is. A mode is
+*captured* by at least ``minimum_hits`` high-quality samples (1 in the literature).
 
-A perfect generator does not score 100 %. Its high-quality share is P(HQ) = P(χ²_d < 9) if the modes lie apart, and mode
-k is hit with probability p_k = w_k·P(HQ); where modes overlap, p_k comes from a Monte Carlo draw of the mixture with a
-fixed seed. The hits of mode k among n samples are then binomial, and three questions are answered exactly:
+A perfect generator does not score 100 %. Its high-quality share is P(HQ) = P(χ²_d < 9), or 0.98889 above three
+dimensions, if the modes lie apart, and mode k is hit with probability p_k = w_k·P(HQ); where modes overlap, p_k comes
+from a Monte Carlo draw of the mixture with a fixed seed. The hits of mode k among n samples are then binomial, and
+three questions are answered exactly:
 
 * ``per_mode``: are the hits compatible with n·p_k? (two-sided, Holm over the modes);
 * ``missing``: fewer than ``minimum_hits`` hits, and P(X ≤ hits | n, p_k) significant after Holm. A mode without hits in
@@ -44,8 +47,9 @@ from evaluation.detection import lost_mode
 from evaluation.histograms import histogram_scores
 from evaluation.intervals import binomial_test, clopper_pearson, clopper_pearson_bounds, holm
 from evaluation.labelled import ClassRecord, LabelledModes, labelled_modes
-from evaluation.mode_geometry import Parts, assign, expected_hits, gaussian_parts, quality_threshold
+from evaluation.mode_geometry import Parts, assign, expected_hits, gaussian_parts
 from evaluation.mode_shapes import ModeShape, mode_shapes
+from evaluation.quality import quality_band, quality_threshold, quality_words
 
 __all__ = [
     "ClassRecord",
@@ -55,7 +59,9 @@ __all__ = [
     "ModeShape",
     "labelled_modes",
     "mode_coverage",
+    "quality_band",
     "quality_threshold",
+    "quality_words",
 ]
 
 
@@ -271,8 +277,10 @@ def _power_note(n: int, n_inside: int, weights: np.ndarray, fair: np.ndarray, ma
 
 
 def _rule(dim: int, least: int) -> str:
+    low, high = quality_band(dim)
+    core = f" and at least {low:.4g}" if low > 0 else ""
     return (
-        f"high quality: Mahalanobis distance to the nearest mode below {quality_threshold(dim):.4g} (strict); "
+        f"high quality: Mahalanobis distance to the nearest mode below {high:.4g} (strict){core}; "
         f"captured: at least {least} high-quality sample{'s' if least > 1 else ''}"
         + (" (the rule of VEEGAN and PacGAN)" if least == 1 else "")
     )

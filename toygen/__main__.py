@@ -12,30 +12,38 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from divergences import Gaussian, Mixture, sliced_wasserstein
-from divergences.checks import as_count, as_number, one_of
+from divergences.checks import as_count
 from divergences.distributions import parts_of
 from divergences.errors import InputError
 from evaluation.intervals import clopper_pearson
 from evaluation.modes import mode_coverage
 from toygen.animation import Film
-from toygen.checkpoints import save_checkpoint
+from toygen.checkpoints import save_checkpoint, sweep
 from toygen.chunked import versions
 from toygen.clock import Clock
-from toygen.coins import SHARP, CoinRecipe, CoinRun
-from toygen.command_line import Parser, check_writable, data_streams, guarded, save_arrays, save_json, take_up
+from toygen.coins import CoinRecipe, CoinRun
+from toygen.command_line import (
+    already_finished,
+    check_writable,
+    data_streams,
+    guarded,
+    save_arrays,
+    save_json,
+    take_up,
+)
+from toygen.gan_options import chosen_recipe, gan_parser
 from toygen.interrupts import between_steps
-from toygen.objectives import OBJECTIVES
-from toygen.penalties import PENALTIES
-from toygen.recipes import RECIPES, Recipe, recipe_for
+from toygen.recipes import Recipe
 from toygen.runs import GanEnsemble, GanRun
-from toygen.targets import TARGETS, target_by_name
+from toygen.targets import target_by_name
+from toygen.watch import Watch
 
 _FILES = (
     "generated.npz",
@@ -49,8 +57,8 @@ _FILES = (
     "run.json",
     "contact-sheet.png",
     "training.gif",
+    "truth.csv",
 )
-_RECIPES: dict[str, Recipe] = {**RECIPES, "sharp": SHARP}
 # While a run is under way; the last one is of the film.
 _UNFINISHED = ("checkpoint.pt", "frames.npz")
 # At most as many rows has the history for spreadsheets; the .npz has all of it.
@@ -86,112 +94,16 @@ def _chosen(words: list[str]) -> int:
         from toygen.claims import claims_command
 
         return claims_command(words[1:])
-    return _run(_parser().parse_args(words))
-
-
-_DESCRIPTION = """\
-Train an ensemble of GANs on a distribution that is known exactly, and count how many of them get it right.
-
-One GAN is an anecdote; an ensemble of 32, each from its own seed, is a measurement: "31 of 32 cover all 8 modes" is a
-share with an interval. All members are trained side by side in one pass.
-"""
-
-_EXAMPLES = """\
-examples:
-  python -m toygen ring --quick --steps 2000 --out runs/ring
-      eight Gaussians on a circle, a first look: a few minutes. Open runs/ring/contact-sheet.png.
-  python -m toygen grid --quick --penalty none --out runs/collapse --gif
-      25 Gaussians without a penalty: members lose modes. runs/collapse/training.gif shows how.
-  python -m toygen two_peaks --objective wasserstein --quick --out runs/peaks
-      a Wasserstein critic on the line.
-  python -m toygen grid --out runs/grid
-      the full recipe, sharp modes, hours for 32 members; --chunk 8 --members 8 takes a quarter of that.
-  python -m toygen grid --out runs/grid --resume
-      goes on where an interrupted run stopped: the result is the same to the last bit.
-  python -m toygen atlas --help
-      how often does a GAN lose a mode, and which part of the recipe decides?
-  python -m toygen autoencoder --help
-      AE, VAE, IWAE, WAE, VQ-VAE, VAE/GAN: exact likelihoods, and what the ELBO misses.
-  python -m toygen --claims
-      what is said about GANs, checked on trained networks: minutes.
-  mintmark runs/ring/generated.npz --train runs/ring/train.npz --test runs/ring/test.npz --modes runs/ring/modes.npz
-      audits what was generated.
-
-recipes:
-  standard            covers every mode of ring and grid; --quick is its short form
-  sharp               generators with coins: covers them, and 98 of 100 samples are good (3000 steps on the ring, 8000
-                      on the grid)
-  gan_algorithm_1     the first algorithm of the GAN paper: momentum SGD, minimax loss
-  wgan_algorithm_1    the first algorithm of the WGAN paper: RMSProp at 5e-5, weights clipped at 0.01, five moves of f
-
-what is written to --out:
-  generated.npz       points of the first healthy member      generated-all.npz   of all healthy members
-  train.npz test.npz  the data, and as many held-out points   modes.npz           the modes, if they are Gaussians
-  sampler.npz         the first generator, for toygen.Sampler contact-sheet.png   every member in a picture
-  history.npz .csv    losses, by step and member              run.json            seeds, versions, the whole recipe
-  training.gif        with --gif: the training as a film
-"""
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m toygen",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "target", metavar="TARGET", help=f"{', '.join(TARGETS)}, or a law of scipy.stats: scipy:gamma:2.0"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    game = parser.add_argument_group("the game")
-    game.add_argument(
-        "--recipe", default="standard", metavar="NAME", help=f"{', '.join(_RECIPES)} (default standard); see below"
-    )
-    game.add_argument(
-        "--objective", metavar="NAME", help=f"{', '.join(OBJECTIVES)}; default: the recipe's (non_saturating)"
-    )
-    game.add_argument("--penalty", metavar="NAME", help=f"{', '.join(PENALTIES)}; default: the objective's usual one")
-    game.add_argument("--pack", type=int, metavar="M", help="points that D decides on at once, as PacGAN (default 1)")
-    game.add_argument("--learning-rate", type=float, metavar="R", help="of both players at the start")
-    game.add_argument("--quick", action="store_true", help="narrow networks, higher learning rate: less sharp, sooner")
-    game.add_argument("--width", type=int, help="of every hidden layer (default 128, with --quick 32)")
-    game.add_argument("--batch", type=int, default=64, help="points per minibatch (default 64)")
-    size = parser.add_argument_group("how much")
-    size.add_argument("--members", type=int, default=32, metavar="K", help="how many GANs (default 32)")
-    size.add_argument("--steps", type=int, default=20_000, metavar="N", help="moves of the generator (default 20000)")
-    size.add_argument("--seed", type=int, default=0, metavar="S", help="of the whole ensemble (default 0)")
-    size.add_argument(
-        "--train-size", type=int, default=10_000, help="training points, and as many test points (default 10000)"
-    )
-    size.add_argument("--samples", type=int, default=10_000, help="points drawn of each member (default 10000)")
-    how = parser.add_argument_group("how")
-    how.add_argument("--device", default="auto", metavar="NAME", help="auto (CUDA if there is one), cpu or cuda")
-    how.add_argument(
-        "--chunk",
-        type=int,
-        default=32,
-        metavar="C",
-        help="members trained side by side (default 32); fewer than C members cost as much as C. Results depend on it",
-    )
-    how.add_argument("--resume", action="store_true", help="go on where an interrupted run in DIR stopped")
-    how.add_argument(
-        "--checkpoint",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="steps between two checkpoints (default 1000; 0: none)",
-    )
-    how.add_argument("--gif", action="store_true", help="film the first members while they learn (1 or 2 dimensions)")
-    return parser
+    return _run(gan_parser().parse_args(words))
 
 
 def _run(options: argparse.Namespace) -> int:
     data = _draw(target_by_name(options.target), as_count(options.train_size, "--train-size", minimum=2), options.seed)
     for name in ("members", "steps", "samples", "batch", "chunk"):
         as_count(getattr(options, name), f"--{name}")
-    as_count(options.checkpoint, "--checkpoint", minimum=0)
-    recipe = _recipe(options)
+    for name in ("checkpoint", "monitor"):
+        as_count(getattr(options, name), f"--{name}", minimum=0)
+    recipe = chosen_recipe(options)
     make: Any = CoinRun if isinstance(recipe, CoinRecipe) else GanRun
     run: GanRun = make(
         data.train,
@@ -203,15 +115,22 @@ def _run(options: argparse.Namespace) -> int:
     )
     film = Film(options.steps, latent_dim=recipe.latent_dim, data=data.train) if options.gif else None
     check_writable(options.out)
+    sweep(*(options.out / name for name in (*_FILES, *_UNFINISHED)))
+    if options.resume and not (options.out / _UNFINISHED[0]).exists() and _finished(options, recipe):
+        return 0
+    watch = Watch(data.target, every=options.monitor) if options.monitor else None
     start = time.monotonic()
-    if not _train(run, film, options):
+    if not _train(run, film, watch, options):
         return 130
     ensemble = run.result()
+    # That of an earlier run says that all the other files are there, and whose they are.
+    (options.out / "run.json").unlink(missing_ok=True)
     save_arrays(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
     if not ensemble.healthy:
         stale = " Samples that lie there are of an earlier run." if (options.out / "generated.npz").exists() else ""
+        left = f"{options.out / 'history.npz'}{'' if watch is None else ' and truth.csv'}"
         print(
-            f"toygen: error: every member diverged; nothing but {options.out / 'history.npz'} was written.{stale} "
+            f"toygen: error: every member diverged; nothing but {left} was written.{stale} "
             "Use a penalty, or another objective.",
             file=sys.stderr,
         )
@@ -220,11 +139,11 @@ def _run(options: argparse.Namespace) -> int:
     modes = _modes(data.target)
     seconds = time.monotonic() - start
     _write(options, data, modes, ensemble, clouds)
-    _describe(options, ensemble, seconds)
     if data.train.shape[1] <= 2:
         _write_sheet(options.out, options.target, modes, ensemble, clouds)
     if film is not None:
         film.save(options.out / "training.gif", modes=modes, title=options.target)
+    _describe(options, ensemble, seconds)
     for name in _UNFINISHED:
         (options.out / name).unlink(missing_ok=True)
     print(f"{options.target}: {recipe.objective}, penalty {recipe.penalty}, {options.steps} steps, {seconds:.0f} s")
@@ -239,36 +158,22 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    """What the options of the game say."""
-    known = _RECIPES[one_of(options.recipe, "--recipe", list(_RECIPES))]
-    if options.recipe == "standard":
-        recipe = recipe_for(known.objective if options.objective is None else options.objective, options.penalty)
-        recipe = recipe.quick() if options.quick else recipe
-    elif options.quick:
-        raise InputError(f"--quick is the short form of the standard recipe; --recipe is {options.recipe!r}.")
-    else:
-        recipe = known
-    given: dict[str, Any] = {
-        name: getattr(options, name) for name in ("objective", "penalty") if getattr(options, name)
-    }
-    for name in ("width", "pack"):
-        if (value := getattr(options, name)) is not None:
-            given[name] = as_count(value, f"--{name}")
-    if options.learning_rate is not None:
-        given["learning_rate"] = as_number(options.learning_rate, "--learning-rate", above=0.0)
-    return replace(recipe, **given, batch=options.batch, chunk=options.chunk)
-
-
-def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
+def _train(run: GanRun, film: Film | None, watch: Watch | None, options: argparse.Namespace) -> bool:
     """Train to the end: False if interrupted."""
     checkpoint, frames = (options.out / name for name in _UNFINISHED)
-    if take_up(run, checkpoint, wanted=options.resume) and film is not None and frames.exists():
-        film.recall(frames, until=run.done)
+    table = options.out / "truth.csv"
+    if take_up(run, checkpoint, wanted=options.resume):
+        if film is not None and frames.exists():
+            film.recall(frames, until=run.done)
+        if watch is not None and table.exists():
+            watch.recall(table, until=run.done)
 
     def put_aside() -> None:
+        # Before the checkpoint: what was seen of later steps than it has is left out again.
         if film is not None:
             film.keep(frames)
+        if watch is not None:
+            watch.keep(table)
         save_checkpoint(run, checkpoint)
 
     clock = Clock(run.done)
@@ -278,31 +183,55 @@ def _train(run: GanRun, film: Film | None, options: argparse.Namespace) -> bool:
                 clock.show(progress)
                 if film is not None:
                     film.look(progress)
+                if watch is not None:
+                    watch.look(progress)
                 if options.checkpoint and progress.done % options.checkpoint == 0 and progress.done < progress.total:
                     put_aside()
                 hear()
     except KeyboardInterrupt:
         if options.checkpoint:
             put_aside()
+        elif watch is not None:
+            watch.keep(table)
         print(f"\ninterrupted after {run.done} steps; go on with the same command and --resume", file=sys.stderr)
         return False
     finally:
         clock.end()
+    if watch is not None:
+        watch.keep(table)
+    return True
+
+
+def _defined(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """What decides about the results; of two devices they are two samples of the same law."""
+    return {
+        "target": options.target,
+        "train_size": options.train_size,
+        "samples": options.samples,
+        "seed": options.seed,
+        "members": list(range(options.members)),
+        "steps": options.steps,
+        "recipe": dataclasses.asdict(recipe),
+    }
+
+
+def _finished(options: argparse.Namespace, recipe: Recipe) -> bool:
+    """Whether the folder holds this very run, done."""
+    if not already_finished(options.out / "run.json", _defined(options, recipe)):
+        return False
+    for option, name in (("gif", "training.gif"), ("monitor", "truth.csv")):
+        if getattr(options, option) and not (options.out / name).exists():
+            raise InputError(f"that run left no {name}: leave --resume away to train it again with --{option}.")
     return True
 
 
 def _describe(options: argparse.Namespace, ensemble: GanEnsemble, seconds: float) -> None:
     """Everything that is needed to train the same again."""
     about = {
-        "target": options.target,
-        "train_size": options.train_size,
-        "seed": ensemble.seed,
-        "members": list(ensemble.members),
+        **_defined(options, ensemble.recipe),
         "diverged": [ensemble.members[place] for place in np.flatnonzero(ensemble.diverged)],
         "diverged_at": list(ensemble.diverged_at),
-        "steps": options.steps,
         "preset": options.recipe,
-        "recipe": dataclasses.asdict(ensemble.recipe),
         "device": ensemble.device,
         "versions": versions(),
         "seconds": round(seconds, 1),
@@ -332,8 +261,10 @@ def _write(
     ensemble.write_history(folder / "history.csv", every=-(-options.steps // _MOST_ROWS))
     save_arrays(folder / "train.npz", samples=data.train)
     save_arrays(folder / "test.npz", samples=data.test)
-    for name in ("modes.npz", "contact-sheet.png", "training.gif"):
-        (folder / name).unlink(missing_ok=True)  # of an earlier run: not every run writes them
+    # Of an earlier run: not every run writes them.
+    old = ["modes.npz", "contact-sheet.png", "training.gif", *(["truth.csv"] if not options.monitor else [])]
+    for name in old:
+        (folder / name).unlink(missing_ok=True)
     if modes is not None:
         weights, parts = parts_of(modes)
         laws = [part for part in parts if isinstance(part, Gaussian)]

@@ -22,12 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from divergences.checks import as_count
+from divergences.checks import as_count, as_number
 from divergences.errors import InputError
 
 __all__ = ["GanSettings", "WganSettings", "gan_algorithm_1", "wgan_algorithm_1"]
 
 _EPS = 1e-8
+# The limit of what may be 0 itself.
+_BELOW_0 = -5e-324
 
 
 class GanSettings(NamedTuple):
@@ -87,8 +89,10 @@ def gan_algorithm_1(
         The number of iterations done.
 
     Raises:
-        InputError: data that run out.
+        InputError: settings out of their range, batches of another size than m, or data that run out; all raised by
+            the first step that meets them.
     """
+    _check_gan(settings)
     batches = iter(data)
     theta_d, theta_g = list(discriminator.parameters()), list(generator.parameters())
     velocity_d, velocity_g = [torch.zeros_like(w) for w in theta_d], [torch.zeros_like(w) for w in theta_g]
@@ -110,16 +114,16 @@ def gan_algorithm_1(
         # for k steps do
         for _ in range(settings.k):
             # Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z).
-            z = noise(settings.m)
+            z = _of_size(noise(settings.m), settings.m, "noise")
             # Sample minibatch of m examples {x⁽¹⁾, …, x⁽ᵐ⁾} from data generating distribution p_data(x).
-            x = _next(batches)
+            x = _next(batches, settings.m)
             # Update the discriminator by ascending its stochastic gradient
             # ∇_θd (1/m) Σᵢ [log D(x⁽ⁱ⁾) + log(1 − D(G(z⁽ⁱ⁾)))].
             value = (log_d(x) + log_one_minus_d(generator(z))).mean(dim=1)
             follow(torch.autograd.grad(value.sum(), theta_d), velocity_d, theta_d, settings.rate)
         # end for
         # Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z).
-        z = noise(settings.m)
+        z = _of_size(noise(settings.m), settings.m, "noise")
         # Update the generator by descending its stochastic gradient ∇_θg (1/m) Σᵢ log(1 − D(G(z⁽ⁱ⁾))).
         value = log_one_minus_d(generator(z)).mean(dim=1)
         follow(torch.autograd.grad(value.sum(), theta_g), velocity_g, theta_g, -settings.rate)
@@ -150,8 +154,10 @@ def wgan_algorithm_1(
         The number of iterations done.
 
     Raises:
-        InputError: data that run out.
+        InputError: settings out of their range, batches of another size than m, or data that run out; all raised by
+            the first step that meets them.
     """
+    _check_wgan(settings)
     alpha, c, m, n_critic, decay = settings
     batches = iter(data)
     w, theta = list(critic.parameters()), list(generator.parameters())
@@ -170,9 +176,9 @@ def wgan_algorithm_1(
         # for t = 0, …, n_critic do
         for _ in range(n_critic):
             # Sample {x⁽ⁱ⁾} ~ P_r a batch from the real data.
-            x = _next(batches)
+            x = _next(batches, m)
             # Sample {z⁽ⁱ⁾} ~ p(z) a batch of prior samples.
-            z = noise(m)
+            z = _of_size(noise(m), m, "noise")
             # g_w ← ∇_w [(1/m) Σᵢ f_w(x⁽ⁱ⁾) − (1/m) Σᵢ f_w(g_θ(z⁽ⁱ⁾))]
             g_w = torch.autograd.grad((f(x).mean(dim=1) - f(generator(z)).mean(dim=1)).sum(), w)
             with torch.no_grad():
@@ -183,7 +189,7 @@ def wgan_algorithm_1(
                     p.clamp_(-c, c)
         # end for
         # Sample {z⁽ⁱ⁾} ~ p(z) a batch of prior samples.
-        z = noise(m)
+        z = _of_size(noise(m), m, "noise")
         # g_θ ← −∇_θ (1/m) Σᵢ f_w(g_θ(z⁽ⁱ⁾))
         g_theta = torch.autograd.grad(-f(generator(z)).mean(dim=1).sum(), theta)
         # θ ← θ − α · RMSProp(θ, g_θ)
@@ -194,8 +200,32 @@ def wgan_algorithm_1(
     # end while
 
 
-def _next(batches: Iterator[Tensor]) -> Tensor:
+def _check_gan(settings: GanSettings) -> None:
+    as_count(settings.m, "settings.m")
+    as_count(settings.k, "settings.k")
+    as_number(settings.rate, "settings.rate", above=0.0)
+    as_number(settings.momentum, "settings.momentum", above=_BELOW_0, below=1.0)
+
+
+def _check_wgan(settings: WganSettings) -> None:
+    as_number(settings.alpha, "settings.alpha", above=0.0)
+    as_number(settings.c, "settings.c", above=0.0)
+    as_count(settings.m, "settings.m")
+    as_count(settings.n_critic, "settings.n_critic")
+    as_number(settings.decay, "settings.decay", above=_BELOW_0, below=1.0)
+
+
+def _of_size(batch: Tensor, m: int, name: str) -> Tensor:
+    if batch.ndim != 3 or batch.shape[1] != m:
+        raise InputError(
+            f"{name} must come in minibatches of settings.m = {m} points, shape (K, {m}, d); it has shape "
+            f"{tuple(batch.shape)}. Set m to the size of the batches."
+        )
+    return batch
+
+
+def _next(batches: Iterator[Tensor], m: int) -> Tensor:
     batch = next(batches, None)
     if batch is None:
         raise InputError("data ran out before the last iteration; hand over an endless iterator, such as minibatches.")
-    return batch
+    return _of_size(batch, m, "data")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,18 @@ __all__ = ["Film"]
 
 _FRAME_MS, _LAST_MS = 100, 2500
 _DPI = 75
+# All that reading a damaged archive of arrays may end with.
+_DAMAGES = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Film:
@@ -93,11 +107,27 @@ class Film:
         return write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
     def recall(self, path: str | os.PathLike[str], *, until: Any) -> None:
-        """Take over the frames that ``keep`` wrote, up to step ``until``: later ones will be taken again."""
-        with np.load(path, allow_pickle=False) as file:
-            steps, clouds, names = (file[name] for name in ("steps", "clouds", "members"))
-        self._names = tuple(int(name) for name in names)
-        self._frames = {int(step): cloud for step, cloud in zip(steps, clouds, strict=True) if step <= until}
+        """Take over the frames that ``keep`` wrote, up to step ``until``: later ones will be taken again.
+
+        Raises:
+            InputError: no such file, or none that ``keep`` wrote.
+        """
+        try:
+            # Anything that is no archive, a pickle or a lone array, has no such members.
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                steps, clouds, names = (np.asarray(file[name]) for name in ("steps", "clouds", "members"))
+            if len(steps) and (clouds.ndim != 4 or clouds.shape[1::2] != (len(names), self._data.shape[1])):
+                raise ValueError(f"{len(names)} names for clouds of shape {clouds.shape}")
+            found = {int(step): cloud for step, cloud in zip(steps, clouds, strict=True)}
+            self._names = tuple(int(name) for name in names)
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist.") from error
+        except _DAMAGES as error:
+            raise InputError(
+                f"{path} cannot be read as the frames of a film ({type(error).__name__}). Remove it, and the film "
+                "begins where the run goes on; or go on without a film."
+            ) from error
+        self._frames = {step: cloud for step, cloud in found.items() if step <= until}
 
     def save(self, path: str | os.PathLike[str], *, modes: Mixture | None = None, title: str = "") -> Path:
         """Write the film as a GIF that repeats for ever.

@@ -48,6 +48,7 @@ from toygen.penalties import PENALTIES
 from toygen.recipes import Recipe, recipe_for
 from toygen.runs import GanRun
 from toygen.targets import target_by_name
+from toygen.variants import variant
 
 __all__ = ["Cell", "Outcome", "ablation", "atlas", "committed", "full", "main", "run_cell", "tupled"]
 
@@ -73,18 +74,19 @@ class Cell:
         target: name of a target whose modes are Gaussians of the plane or the line.
         objective: name of one of ``OBJECTIVES``.
         penalty: name of one of ``PENALTIES``.
-        recipe: "standard" (``recipe_for``), "quick" (its ``quick()``) or "sharp" (``toygen.coins.SHARP``).
+        recipe: "standard" (``recipe_for``), "quick" (its ``quick()``) or "sharp" (``toygen.coins.SHARP``, for another
+            game with what ``toygen.variants`` says).
         width: of every hidden layer: the capacity.
         steps: moves of the generator.
         members: of the ensemble.
-        changes: what differs from the named recipe, as pairs (attribute, value): the rows of an ablation.
+        changes: what else differs from the named recipe, as pairs (attribute, value): the rows of an ablation.
         seed: of data, members and samples.
         train_size: training points, shared by all members.
         samples: drawn of each member for scoring.
 
     Raises:
         InputError: a name that is not known, a count below 1, a target without Gaussian modes, or a change of something
-            that the recipe does not have.
+            that the recipe does not have or that the cell names itself.
     """
 
     target: _Text
@@ -112,8 +114,11 @@ class Cell:
 
     def trained_by(self) -> Recipe:
         """The recipe: chunks of 32, the cell's width, and its changes."""
+        own = {f.name for f in dataclasses.fields(self)}
+        if said := [name for name, _ in self.changes if name in own]:
+            raise InputError(f"changes name {said[0]!r}, which the cell has itself: give it there.")
         if self.recipe == "sharp":
-            recipe: Recipe = replace(SHARP, objective=self.objective, penalty=self.penalty)
+            recipe = variant(SHARP, objective=self.objective, penalty=self.penalty)
         else:
             recipe = recipe_for(self.objective, self.penalty)
             recipe = recipe.quick() if self.recipe == "quick" else recipe
@@ -235,19 +240,18 @@ def ablation(members: int = 32, *, steps: int = 1500) -> list[Cell]:
 
     The training is short on purpose: there the parts differ in coverage, too.
     """
+    whole = replace(_sharp("grid"), members=members, steps=steps)
     changes: list[tuple[tuple[str, Any], ...]] = [
-        (),
         (("negatives", 0.0),),
         (("coins", 0), ("scatter", 0.0)),
         (("scatter", 0.0),),
         (("shift_gain", 1.0),),
-        (("penalty", "none"),),
         (("weights", (0.1, 0.1)),),
         (("schedule", "constant"),),
         (("decay", 0.0),),
         (("input_gain", 1.0),),
     ]
-    return [replace(_sharp("grid"), members=members, steps=steps, changes=own) for own in changes]
+    return [whole, replace(whole, penalty="none"), *(replace(whole, changes=own) for own in changes)]
 
 
 def run_cell(cell: Cell, folder: Path | None = None) -> Outcome:
@@ -419,7 +423,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from toygen import atlas_table
+    from toygen import atlas_rows, atlas_table
 
     if options.out is None:
         changed = [
@@ -429,7 +433,7 @@ def _run(options: argparse.Namespace) -> int:
         ]
         if changed:
             raise InputError(f"--{changed[0]} needs --out DIR, a folder for the cells.")
-        print(atlas_table.text(atlas_table.shipped()))  # noqa: T201
+        print(atlas_table.text(atlas_rows.shipped()))  # noqa: T201
         return 0
     if options.full and options.ablation:
         raise InputError("--full and --ablation are two plans; choose one.")
@@ -447,8 +451,8 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.jobs == 0:
         raise InputError("--jobs must be a number of processes, or -1 for one per core; it is 0.")
-    rows = [atlas_table.Row.of(outcome) for outcome in atlas(cells, options.out, jobs=options.jobs)]
-    atlas_table.write_csv(rows, options.out / "atlas.csv")
+    rows = [atlas_rows.Row.of(outcome) for outcome in atlas(cells, options.out, jobs=options.jobs)]
+    atlas_rows.write_csv(rows, options.out / "atlas.csv")
     pictures = atlas_table.write_pictures(rows, options.out)
     print(atlas_table.text(rows))  # noqa: T201
     print(f"written to {options.out}: atlas.csv, {', '.join(path.name for path in pictures)}")  # noqa: T201

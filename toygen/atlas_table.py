@@ -1,8 +1,4 @@
-"""The atlas as a table, as a CSV file and as heat maps, with the published numbers beside it.
-
-Every row is one cell, every number has its interval over the members: Wilson's for the share of members that cover all
-modes, the bootstrap's 95 % percentiles for means (2000 resamples from a fixed seed). Of members that are all alike the
-bootstrap makes an interval without width; it says that they are alike, not that no other seed could differ.
+"""The atlas as text and as heat maps, with the published numbers beside it.
 
 Published rows are scored by their papers' protocol: 2500 samples, high quality within 3σ of the nearest mode, a mode
 captured by one such sample; ours beside them likewise, from the first 2500 samples of every member. Their networks and
@@ -11,212 +7,34 @@ lengths of training are their own: rows of two papers do not compare methods, on
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from divergences import Estimate, InputError
-from evaluation.files import write_atomically
+from divergences import Estimate
 from evaluation.intervals import wilson
-from toygen.atlas import Cell, Outcome, tupled
+from toygen.atlas import Cell
+from toygen.atlas_published import PUBLISHED, TIMED
+from toygen.atlas_rows import Row
+from toygen.coins import SHARP
 from toygen.command_line import aligned
 
-__all__ = ["PUBLISHED", "Published", "Row", "read_csv", "shipped", "text", "write_csv", "write_pictures"]
+__all__ = ["text", "write_pictures"]
 
-_RESAMPLES = 2000
-_SHIPPED = Path(__file__).parent / "data" / "atlas.csv"
-_WILSON, _BOOTSTRAP = "binomial interval (Wilson)", "mean over members, bootstrap percentiles"
-_STANDARD_ERROR = "mean over members, 1.96 standard errors"
-_VERSIONS = ("torch", "numpy", "python", "machine")
-
-
-class Published(NamedTuple):
-    """A row of a paper's table.
-
-    Attributes:
-        source: the paper.
-        method: as it calls it.
-        ring: modes of 8, their standard error, high-quality share in percent; None is not given.
-        grid: the same of 25.
-    """
-
-    source: str
-    method: str
-    ring: tuple[float, float | None, float]
-    grid: tuple[float, float | None, float]
-
-
-_VEEGAN, _PACGAN = "VEEGAN (2017)", "PacGAN (2018)"
-PUBLISHED = (
-    Published(_VEEGAN, "GAN", (1.0, None, 99.3), (3.3, None, 0.5)),
-    Published(_VEEGAN, "ALI", (2.8, None, 0.13), (15.8, None, 1.6)),
-    Published(_VEEGAN, "Unrolled GAN", (7.6, None, 35.6), (23.6, None, 16.0)),
-    Published(_VEEGAN, "VEEGAN", (8.0, None, 52.9), (24.6, None, 40.0)),
-    Published(_PACGAN, "GAN", (6.3, 0.5, 98.2), (17.3, 0.8, 94.8)),
-    Published(_PACGAN, "ALI", (6.6, 0.3, 97.6), (24.1, 0.4, 95.7)),
-    Published(_PACGAN, "PacGAN2", (7.9, 0.1, 95.6), (23.8, 0.7, 91.3)),
-    Published(_PACGAN, "PacGAN3", (7.8, 0.1, 97.7), (24.6, 0.4, 94.2)),
-    Published(_PACGAN, "PacGAN4", (7.8, 0.1, 95.9), (24.8, 0.2, 93.6)),
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A cell and what its members do, in estimates.
-
-    Attributes:
-        cell: the setting.
-        total: modes of the target.
-        covered: members that capture every mode; one that diverged does not.
-        share: covered of all members, Wilson's interval.
-        modes: captured on average.
-        high_quality: share of high-quality samples on average.
-        lowest: that of the worst member.
-        reverse_kl: on average over the members with any hit; None if there is none.
-        modes_2500: as ``modes``, by the published protocol.
-        high_quality_2500: as ``high_quality``, by the published protocol.
-        high_quality_null: of a perfect generator.
-        diverged: members.
-        seconds: of processor time.
-        versions: of what computed it.
-    """
-
-    cell: Cell
-    total: int
-    covered: int
-    share: Estimate
-    modes: Estimate
-    high_quality: Estimate
-    lowest: float
-    reverse_kl: Estimate | None
-    modes_2500: Estimate
-    high_quality_2500: Estimate
-    high_quality_null: float
-    diverged: int
-    seconds: float
-    versions: dict[str, str]
-
-    @classmethod
-    def of(cls, outcome: Outcome) -> Row:
-        """Estimates from the members."""
-        covered = sum(count == outcome.total for count in outcome.captured)
-        known = [value for value in outcome.reverse_kl if value is not None]
-        return cls(
-            cell=outcome.cell,
-            total=outcome.total,
-            covered=covered,
-            share=wilson(covered, outcome.cell.members),
-            modes=_bootstrap(outcome.captured),
-            high_quality=_bootstrap(outcome.high_quality),
-            lowest=min(outcome.high_quality),
-            reverse_kl=_bootstrap(known, outcome.cell.members) if known else None,
-            modes_2500=_mean(outcome.captured_2500),
-            high_quality_2500=_mean(outcome.high_quality_2500),
-            high_quality_null=outcome.high_quality_null,
-            diverged=sum(outcome.diverged),
-            seconds=outcome.seconds,
-            versions={name: outcome.versions.get(name, "") for name in _VERSIONS},
-        )
-
-
-_SETTINGS: dict[str, Callable[[str], Any]] = {
-    "target": str,
-    "objective": str,
-    "penalty": str,
-    "recipe": str,
-    "width": int,
-    "steps": int,
-    "members": int,
-    "changes": lambda written: tuple((name, tupled(value)) for name, value in json.loads(written)),
-    "seed": int,
-    "train_size": int,
-    "samples": int,
-}
-_ESTIMATES = {
-    "share": _WILSON,
-    "modes": _BOOTSTRAP,
-    "high_quality": _BOOTSTRAP,
-    "reverse_kl": _BOOTSTRAP,
-    "modes_2500": _STANDARD_ERROR,
-    "high_quality_2500": _STANDARD_ERROR,
-}
-_PLAIN: dict[str, Callable[[str], Any]] = {
-    "total": int,
-    "covered": int,
-    "lowest": float,
-    "high_quality_null": float,
-    "diverged": int,
-    "seconds": float,
-}
 _HEAD = ("", "steps", "all modes covered", "modes", "high quality", "worst", "reverse KL", "lost", "core s")
-_COLUMNS = [
-    *_SETTINGS,
-    "digest",
-    *_PLAIN,
-    *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
-    *_VERSIONS,
-]
-
-
-def write_csv(rows: Sequence[Row], path: Path | str) -> Path:
-    """One line per cell: settings, numbers with the ends of their 95 % intervals, versions. Whole or not at all."""
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        line: dict[str, Any] = {name: getattr(row.cell, name) for name in _SETTINGS}
-        line |= {"changes": json.dumps(row.cell.changes), "digest": row.cell.digest, **row.versions}
-        line |= {name: getattr(row, name) for name in _PLAIN}
-        for name in _ESTIMATES:
-            found: Estimate | None = getattr(row, name)
-            ends = (found.value, *found.interval) if found is not None else ("", "", "")
-            line |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-        writer.writerow(line)
-    return write_atomically(path, lambda file: file.write(buffer.getvalue().encode("utf-8")))
-
-
-def read_csv(path: Path | str) -> list[Row]:
-    """Read what ``write_csv`` wrote.
-
-    Raises:
-        InputError: no such file, or another one.
-    """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-            if reader.fieldnames is None or list(reader.fieldnames) != _COLUMNS:
-                raise ValueError("other columns")
-        return [_row(line) for line in lines]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a table of the atlas ({error}).") from error
-
-
-def shipped() -> list[Row]:
-    """The table that comes with the library."""
-    return read_csv(_SHIPPED)
 
 
 def text(rows: Sequence[Row]) -> str:
-    """The table as text: our cells target by target, then published numbers and ours by one protocol."""
-    apart = _ablation(rows)
-    main = _main(rows)
+    """The table as text: our cells target by target, what sharpness takes, then published numbers by one protocol."""
+    apart, main = _ablation(rows), _main(rows)
     blocks = []
-    for target in dict.fromkeys(row.cell.target for row in main):
-        blocks.append(_block(target, [row for row in main if row.cell.target == target]))
-    if apart:
-        blocks.append(_block("ablation of the sharp recipe, grid", apart))
-    beside = _beside(main)
-    return "\n\n".join([*blocks, *([beside] if beside else [])])
+    for title, own in (("{}", main), ("ablation of the sharp recipe, {}", apart)):
+        for target in dict.fromkeys(row.cell.target for row in own):
+            blocks.append(_block(title.format(target), [row for row in own if row.cell.target == target]))
+    return "\n\n".join(block for block in (*blocks, _timed(main), _beside(main)) if block)
 
 
 def write_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -240,7 +58,7 @@ def _block(title: str, own: Sequence[Row]) -> str:
 
 def _main(rows: Sequence[Row]) -> list[Row]:
     """All but changes of the sharp recipe; of that itself the largest cell for each target."""
-    plain = [row for row in rows if row.cell.recipe == "sharp" and not row.cell.changes]
+    plain = [row for row in rows if row.cell.recipe == "sharp" and not _turned(row.cell)]
     largest = {
         target: max((row for row in plain if row.cell.target == target), key=_kind)
         for target in {row.cell.target for row in plain}
@@ -251,9 +69,14 @@ def _main(rows: Sequence[Row]) -> list[Row]:
 def _ablation(rows: Sequence[Row]) -> list[Row]:
     """Changes of the sharp recipe, and what they are changes of."""
     sharp, main = [row for row in rows if row.cell.recipe == "sharp"], _main(rows)
-    kinds = {_kind(row) for row in sharp if row.cell.changes}
-    apart = [row for row in sharp if row.cell.changes or _kind(row) in kinds or row not in main]
+    kinds = {_kind(row) for row in sharp if _turned(row.cell)}
+    apart = [row for row in sharp if _turned(row.cell) or _kind(row) in kinds or row not in main]
     return sorted(apart, key=_kind)
+
+
+def _turned(cell: Cell) -> bool:
+    """Whether another game than that of the sharp recipe is played, or with another part."""
+    return bool(cell.changes) or (cell.objective, cell.penalty) != (SHARP.objective, SHARP.penalty)
 
 
 def _kind(row: Row) -> tuple[str, int, int]:
@@ -315,11 +138,10 @@ def _game(row: Row) -> str:
 
 
 def _line(row: Row) -> tuple[str, ...]:
-    low, high = row.share.interval
     return (
         _game(row),
         str(row.cell.steps),
-        f"{row.covered}/{row.cell.members} [{low:.2f}, {high:.2f}]",
+        f"{row.covered}/{row.cell.members} {_between(row.share)}",
         _with_interval(row.modes, 1),
         _with_interval(row.high_quality, 3),
         f"{row.lowest:.3f}",
@@ -327,6 +149,40 @@ def _line(row: Row) -> tuple[str, ...]:
         str(row.diverged),
         f"{row.seconds:.0f}",
     )
+
+
+def _timed(rows: Sequence[Row]) -> str:
+    """What covering every mode with sharp samples takes: the sharp recipe, and the standard one written by hand."""
+    ours = [row for row in rows if row.cell.recipe == "sharp" and row.cell.target in ("ring", "grid")]
+    if not ours:
+        return ""
+    lines: list[tuple[str, ...]] = [("", "", "steps", "all modes covered", "high quality", "core s", "per member")]
+    for target in dict.fromkeys(row.cell.target for row in ours):
+        for row in ours:
+            if row.cell.target == target:
+                front = (target, f"this library, sharp {row.cell.width}", str(row.cell.steps))
+                lines.append((*front, *_line(row)[2:5:2], *_per_member(row.seconds, row.cell.members)))
+        for one in TIMED:
+            if one.target == target:
+                front = (target, f"standard recipe by hand: {one.framework}", str(one.steps))
+                quality = f"{one.high_quality:.3f} ± {one.spread:.3f}"
+                shown = f"{one.covered}/{one.members} {_between(wilson(one.covered, one.members))}"
+                lines.append((*front, shown, quality, *_per_member(one.seconds, one.members)))
+    head = "what it takes until every mode is covered by sharp samples: seconds of one core for all members"
+    foot = (
+        "by hand: G 4 x 128, D 3 x 128, R1 and R2, eight members in one batch, run once on one core of another machine "
+        "(± as noted there, over members)\nwith two cores (--jobs 2) two cells run side by side"
+    )
+    return "\n".join([head, *aligned(lines), foot])
+
+
+def _per_member(seconds: float, members: int) -> tuple[str, str]:
+    return f"{seconds:.0f}", f"{seconds / members:.1f}"
+
+
+def _between(share: Estimate) -> str:
+    low, high = share.interval
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def _beside(rows: Sequence[Row]) -> str:
@@ -353,7 +209,7 @@ def _beside(rows: Sequence[Row]) -> str:
 def _protocol_fields(row: Row | None) -> tuple[str, str]:
     if row is None:
         return "-", "-"
-    return _modes(row.modes_2500.value, row.modes_2500.error / 1.96), f"{100 * row.high_quality_2500.value:.1f}"
+    return _modes(row.modes_2500.value, row.modes_2500_se), f"{100 * row.high_quality_2500.value:.1f}"
 
 
 def _modes(value: float, error: float | None) -> str:
@@ -363,39 +219,3 @@ def _modes(value: float, error: float | None) -> str:
 def _with_interval(estimate: Estimate, digits: int) -> str:
     low, high = estimate.interval
     return f"{estimate.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _bootstrap(values: Sequence[Any], members: int | None = None) -> Estimate:
-    """The mean with its 95 % percentile interval over resampled members; the same for the same values."""
-    own = np.asarray(values, dtype=np.float64)
-    rows = np.random.default_rng(0).integers(0, len(own), (_RESAMPLES, len(own)))
-    low, high = np.quantile(own[rows].mean(axis=1), [0.025, 0.975])
-    return _estimate(math.fsum(own) / len(own), float(low), float(high), _BOOTSTRAP, members or len(own))
-
-
-def _mean(values: Sequence[Any]) -> Estimate:
-    own = np.asarray(values, dtype=np.float64)
-    mean = math.fsum(own) / len(own)
-    if len(own) == 1:
-        return _estimate(mean, mean, mean, _STANDARD_ERROR, 1)
-    arm = 1.96 * float(own.std(ddof=1)) / math.sqrt(len(own))
-    return _estimate(mean, mean - arm, mean + arm, _STANDARD_ERROR, len(own))
-
-
-def _estimate(value: float, low: float, high: float, method: str, n: int) -> Estimate:
-    # Of members that are all alike the quantiles may miss the mean by a rounding.
-    low, high = min(low, value), max(high, value)
-    return Estimate(value, max(value - low, high - value), level=0.95, method=method, n=n, bounds=(low, high))
-
-
-def _row(line: dict[str, str]) -> Row:
-    cell = Cell(**{name: read(line[name]) for name, read in _SETTINGS.items()})
-    found: dict[str, Any] = {name: read(line[name]) for name, read in _PLAIN.items()}
-    for name, method in _ESTIMATES.items():
-        ends = [line[f"{name}{end}"] for end in ("", "_low", "_high")]
-        if name == "share":
-            found[name] = wilson(found["covered"], cell.members)
-        else:
-            value, low, high = (float(end) if end else math.nan for end in ends)
-            found[name] = _estimate(value, low, high, method, cell.members) if ends[0] else None
-    return Row(cell=cell, versions={name: line[name] for name in _VERSIONS}, **found)

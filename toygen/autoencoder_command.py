@@ -26,6 +26,7 @@ from toygen.checkpoints import save_checkpoint
 from toygen.chunked import versions
 from toygen.clock import Clock
 from toygen.codebook import codebook_use
+from toygen.collapse import LatentUnit
 from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json, take_up
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
@@ -37,6 +38,8 @@ __all__ = ["main"]
 _CHECKPOINT, _EVERY = "checkpoint.pt", 1000
 _COMPARED = 2000
 _LAST = 100
+# Coordinates beyond which exact likelihoods would take hours.
+_MOST_COORDINATES = 64
 _MOST_ROWS = 1000  # of history.csv
 
 _DESCRIPTION = """\
@@ -125,18 +128,19 @@ def _run(options: argparse.Namespace) -> int:
     if not ensemble.healthy:
         print("toygen: error: every member diverged; only history.npz was written.", file=sys.stderr)  # noqa: T201
         return 1
+    # What needs no scoring is written first: a member that cannot be scored does not cost the training.
+    first = ensemble.healthy[0]
+    sampler = ensemble.sampler(first)
+    sampler.save(options.out / "sampler.npz")
+    save_arrays(options.out / "train.npz", samples=train)
+    save_arrays(options.out / "test.npz", samples=test)
     lines = [f"{options.target}: {recipe.kind}, {recipe.latent_dim} latents, {options.steps} steps"]
     if recipe.kind in BAYESIAN:
         report, more = _weigh(options, ensemble, target, test[:scored], rng)
     else:
         report, more = _compare(ensemble, train, test, rng)
     lines += more
-    first = ensemble.healthy[0]
-    sampler = ensemble.sampler(first)
-    sampler.save(options.out / "sampler.npz")
     save_arrays(options.out / "generated.npz", samples=sampler(_COMPARED, rng))
-    save_arrays(options.out / "train.npz", samples=train)
-    save_arrays(options.out / "test.npz", samples=test)
     about = {
         "target": options.target,
         "scale": options.scale,
@@ -177,6 +181,11 @@ def _recipe(options: argparse.Namespace, dim: int) -> AutoencoderRecipe:
     latents = min(2, dim) if options.latents is None else as_count(options.latents, "--latents")
     if options.kind in BAYESIAN and latents > 2:
         raise InputError(f"--latents must be 1 or 2, for which log p(x) is computed exactly; it is {latents}.")
+    if options.kind in BAYESIAN and dim > _MOST_COORDINATES:
+        raise InputError(
+            f"--kind {options.kind} is scored by its exact likelihood, for targets of at most {_MOST_COORDINATES} "
+            f"coordinates; {options.target} has {dim}. Choose --kind ae, wae, vq_vae or vae_gan, or another target."
+        )
     return AutoencoderRecipe(
         kind=options.kind,
         latent_dim=latents,
@@ -214,11 +223,12 @@ def _weigh(
     options: argparse.Namespace, ensemble: AutoencoderEnsemble, target: Any, x: np.ndarray, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[str]]:
     """The evidence of a VAE."""
-    found = []
+    found: list[Evidence] = []
+    start = time.monotonic()
     for place in ensemble.healthy:
+        _tell(ensemble.members[place], len(found), len(ensemble.healthy), time.monotonic() - start)
         found.append(evidence(ensemble, x, place, target=target, samples=options.importance, rng=rng))
-        if sys.stderr.isatty():
-            print(f"scored member {found[-1].member}", file=sys.stderr)  # noqa: T201
+    _tell(None, len(found), len(found), time.monotonic() - start)
     exact = _negative_entropy(target)
     perfect = found[0].perfect
     assert perfect is not None  # the target is known here
@@ -236,8 +246,8 @@ def _weigh(
         f"nats per held-out point, {len(x)} points, ± 95 % over the points; the mean's ± 95 % over seeds",
         *aligned(table),
         "log q(x): exact, by quadrature over the latents; gap = log q(x) − ELBO = approximation + amortisation",
-        "activity Var_x E[z|x] of each latent, active above 0.01: "
-        + "; ".join(" ".join(_short(unit.activity) for unit in one.collapse.units) for one in found),
+        "activity Var_x E[z|x] of each latent [95 %], active where all of the interval lies above 0.01: "
+        + "; ".join(" ".join(_unit(unit) for unit in one.collapse.units) for one in found),
         f"a perfect model scores −entropy = {_short(exact)}, on these points {_short(perfect)}"
         if exact
         else f"a perfect model scores {_short(perfect)} on these points",
@@ -258,6 +268,15 @@ def _weigh(
         "kl": [one.to_dict() for one in divergences],
         "members": [_plain(one) for one in found],
     }, lines
+
+
+def _tell(member: int | None, done: int, total: int, seconds: float) -> None:
+    """Which member is being scored, and the time left, on a terminal; None at the end."""
+    if not sys.stderr.isatty():
+        return
+    left = f", about {seconds / done * (total - done):.0f} s left" if done else ""
+    line = f"scored in {seconds:.0f} s" if member is None else f"scoring member {member}, {done + 1} of {total}{left}"
+    print(f"\r{line:<60}", end="\n" if member is None else "", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _divergences(ensemble: AutoencoderEnsemble, target: Any) -> list[Estimate]:
@@ -326,6 +345,12 @@ def _short(estimate: Estimate | None) -> str:
         return f"{estimate.value:.5f}"
     digits = min(max(1 - math.floor(math.log10(estimate.error)), 0), 6)
     return f"{estimate.value:.{digits}f} ±{estimate.error:.{digits}f}"
+
+
+def _unit(unit: LatentUnit) -> str:
+    """The activity with the interval that decides, and the decision."""
+    low, high = unit.activity.interval
+    return f"{unit.activity.value:.3g} [{low:.2g}, {high:.2g}] {unit.verdict}"
 
 
 def _plain(one: Evidence) -> dict[str, Any]:

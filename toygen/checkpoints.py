@@ -8,6 +8,7 @@ nothing that could be executed.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import pickle
@@ -20,9 +21,11 @@ import torch
 from divergences.errors import InputError
 from evaluation.files import write_atomically
 
-__all__ = ["load_checkpoint", "need_same_run", "save_checkpoint"]
+__all__ = ["load_checkpoint", "need_same_run", "save_checkpoint", "sweep"]
 
 _FORMAT = "mintmark checkpoint 1"
+# What a file is called while it is being written (``evaluation.files``): a dot, its name, a dot and eight letters.
+_HALF = "." + "?" * 8
 
 
 @runtime_checkable
@@ -60,7 +63,7 @@ def load_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> None:
         path: of the file.
 
     Raises:
-        InputError: no such file, not a checkpoint, or the checkpoint of a run with other arguments.
+        InputError: no such file, not a checkpoint, a damaged one, or the checkpoint of a run with other arguments.
 
     Warns:
         RuntimeWarning: it was written with other versions of what the run rests on.
@@ -73,11 +76,24 @@ def load_checkpoint(run: Resumable, path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): start anew.") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise InputError(f"{path} is not a checkpoint of this library.")
-    run.restore(state)
-    # A process that was killed while writing leaves its half-written file behind.
-    place = Path(path)
-    for half in place.parent.glob(f".{place.name}.*"):
-        half.unlink(missing_ok=True)
+    try:
+        run.restore(state)
+    except InputError:
+        raise
+    except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is a damaged checkpoint ({type(error).__name__}): start anew.") from error
+    sweep(path)
+
+
+def sweep(*paths: str | os.PathLike[str]) -> None:
+    """Remove what a process that was killed while writing these files left behind: halves of them.
+
+    Args:
+        paths: of whole files, which stay; nobody else may be writing them.
+    """
+    for path in map(Path, paths):
+        for half in path.parent.glob(f".{glob.escape(path.name)}{_HALF}"):
+            half.unlink(missing_ok=True)
 
 
 def need_same_run(state: dict[str, Any], definition: dict[str, Any]) -> None:
@@ -88,9 +104,15 @@ def need_same_run(state: dict[str, Any], definition: dict[str, Any]) -> None:
         definition: of the run that shall go on.
 
     Raises:
-        InputError: they differ; it says in what.
+        InputError: they differ; it says in what. Or nothing says what run it was.
     """
-    theirs, ours = json.loads(state["definition"]), json.loads(json.dumps(definition))
+    try:
+        theirs = json.loads(state["definition"])
+    except (KeyError, TypeError, ValueError):
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise InputError("the checkpoint does not say what run it is of: it is damaged, or of something else.")
+    ours = json.loads(json.dumps(definition))
     if other := sorted(key for key in ours if ours[key] != theirs.get(key)):
         raise InputError(
             f"the checkpoint is of another run: {', '.join(other)} differ. Continue with what it was started with, "

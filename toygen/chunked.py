@@ -6,6 +6,7 @@ A chunk is a number of members in training side by side; a run is one chunk afte
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import platform
 import warnings
@@ -180,7 +181,7 @@ class ChunkedRun(ABC, Generic[_Chunk]):
             RuntimeWarning: other versions put it aside, which may round otherwise.
         """
         need_same_run(state, self.definition())
-        then = state["versions"]
+        then = {name: state["versions"].get(name, "unknown") for name in versions()}
         if changed := [f"{name} {then[name]} (now {now})" for name, now in versions().items() if then[name] != now]:
             warnings.warn(
                 f"the run was put aside under {', '.join(changed)}: it goes on, maybe not bit by bit as it would have.",
@@ -228,5 +229,14 @@ def digest_of(data: np.ndarray) -> str:
 
 def versions() -> dict[str, str]:
     """Of what a result depends on besides its seed."""
+    try:
+        own = importlib.metadata.version("mintmark")
+    except importlib.metadata.PackageNotFoundError:
+        own = "unknown"  # run from its folder, without being installed
     # A plain text: torch's own version object would not load with weights_only.
-    return {"torch": str(torch.__version__), "numpy": np.__version__, "python": platform.python_version()}
+    return {
+        "mintmark": own,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -17,7 +17,17 @@ from divergences.errors import InputError
 from evaluation.files import write_atomically
 from toygen.checkpoints import load_checkpoint
 
-__all__ = ["Parser", "aligned", "check_writable", "data_streams", "guarded", "save_arrays", "save_json", "take_up"]
+__all__ = [
+    "Parser",
+    "aligned",
+    "already_finished",
+    "check_writable",
+    "data_streams",
+    "guarded",
+    "save_arrays",
+    "save_json",
+    "take_up",
+]
 
 _DRAW_KEY = 2**31  # data and test draws come from spawn keys that no member index uses
 
@@ -27,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, and status 2."""
-        raise InputError(message)
+        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def guarded(compute: Callable[[], int]) -> int:
@@ -66,6 +76,32 @@ def take_up(run: Any, checkpoint: Path, *, wanted: bool) -> bool:
     for note in notes:
         print(f"toygen: note: {note.message}", file=sys.stderr)  # noqa: T201
     print(f"resumed after {run.done} steps", file=sys.stderr)  # noqa: T201
+    return True
+
+
+def already_finished(record: Path, about: dict[str, Any]) -> bool:
+    """Whether the record of a finished run says that it was this one; it is then said, and there is nothing to do.
+
+    Args:
+        record: the ``run.json`` of the folder, which a run writes when it is done.
+        about: what defines this run, as the record would have it.
+
+    Raises:
+        InputError: it is the record of another run, whose results would be lost; it says in what they differ.
+    """
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    ours = json.loads(json.dumps(about))
+    if not isinstance(found, dict) or not found.keys() >= ours.keys():
+        return False
+    if other := [name for name in ours if found[name] != ours[name]]:
+        raise InputError(
+            f"{record.parent} holds the results of a finished run with other {', '.join(other)}: there is nothing to "
+            "resume. Choose another --out, or leave --resume away to replace them."
+        )
+    print(f"already finished: {record.parent} holds the results of this very run", file=sys.stderr)  # noqa: T201
     return True
 
 

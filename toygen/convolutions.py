@@ -44,6 +44,10 @@ class _Convolution(nn.Module):
     _convolve: Callable[..., Tensor]
     _transposed: bool
 
+    def _side(self, side: int) -> int:
+        """Of what goes out."""
+        raise NotImplementedError
+
     def __init__(
         self,
         inputs: Any,
@@ -73,6 +77,12 @@ class _Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One grouped convolution."""
         members = len(self.weight)
+        _check(self, x, members, self.weight.shape[1 if self._transposed else 2], image=True)
+        if min(self._side(side) for side in x.shape[3:]) < 1:
+            raise InputError(
+                f"{type(self).__name__} leaves nothing of images {tuple(x.shape[3:])} with size={self.size}, "
+                f"stride={self.stride} and padding={self.padding}; choose smaller kernels or larger images."
+            )
         kernels, biases = self.weight.flatten(0, 1), self.bias.flatten()
         y = self._convolve(_beside(x), kernels, biases, stride=self.stride, padding=self.padding, groups=members)
         return _apart(y, members)
@@ -93,7 +103,7 @@ class EnsembleConv2d(_Convolution):
         dtype: of the parameters.
 
     Raises:
-        InputError: no members, or a number that is not a count.
+        InputError: no members, or a number that is not a count; when called, another shape.
 
     >>> layer = EnsembleConv2d(3, 8, [np.random.default_rng(k) for k in range(4)], size=4, stride=2, padding=1)
     >>> layer(torch.zeros(4, 5, 3, 16, 16)).shape
@@ -101,6 +111,9 @@ class EnsembleConv2d(_Convolution):
     """
 
     _convolve, _transposed = staticmethod(conv2d), False
+
+    def _side(self, side: int) -> int:
+        return (side + 2 * self.padding - self.size) // self.stride + 1
 
 
 class EnsembleConvTranspose2d(_Convolution):
@@ -121,7 +134,7 @@ class EnsembleConvTranspose2d(_Convolution):
         dtype: of the parameters.
 
     Raises:
-        InputError: no members, or a number that is not a count.
+        InputError: no members, or a number that is not a count; when called, another shape.
 
     >>> layer = EnsembleConvTranspose2d(8, 3, [np.random.default_rng(k) for k in range(4)], size=4, stride=2, padding=1)
     >>> layer(torch.zeros(4, 5, 8, 8, 8)).shape
@@ -129,6 +142,9 @@ class EnsembleConvTranspose2d(_Convolution):
     """
 
     _convolve, _transposed = staticmethod(conv_transpose2d), True
+
+    def _side(self, side: int) -> int:
+        return (side - 1) * self.stride - 2 * self.padding + self.size
 
 
 class EnsembleBatchNorm(nn.Module):
@@ -145,7 +161,7 @@ class EnsembleBatchNorm(nn.Module):
         dtype: of the parameters.
 
     Raises:
-        InputError: a number that is out of its range.
+        InputError: a number that is out of its range; when called, another shape.
 
     >>> norm = EnsembleBatchNorm(3, 2)
     >>> norm(torch.arange(12.0).reshape(2, 2, 3))[0].detach().numpy().round(3)
@@ -169,6 +185,12 @@ class EnsembleBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """All members' features side by side, in one call; the running numbers move in training mode."""
+        _check(self, x, *self.weight.shape)
+        if self.training and math.prod(x.shape[1:2] + x.shape[3:]) < 2:
+            raise InputError(
+                "EnsembleBatchNorm needs two numbers per feature in training, points or pixels; x has shape "
+                f"{tuple(x.shape)}. Use larger batches, or EnsembleLayerNorm."
+            )
         running = (self.running_mean.view(-1), self.running_var.view(-1))
         scale = (self.weight.flatten(), self.bias.flatten())
         y = batch_norm(_beside(x), *running, *scale, self.training, self.momentum, self.eps)
@@ -187,7 +209,7 @@ class EnsembleLayerNorm(nn.Module):
         dtype: of the parameters.
 
     Raises:
-        InputError: a number that is out of its range.
+        InputError: a number that is out of its range; when called, another shape.
     """
 
     def __init__(self, features: Any, members: Any, *, eps: Any = 1e-5, dtype: torch.dtype = torch.float32) -> None:
@@ -199,10 +221,22 @@ class EnsembleLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise each point, then scale and shift its features."""
-        y = nn.functional.layer_norm(x, x.shape[2:], eps=self.eps)
         members, features = self.weight.shape
+        _check(self, x, members, features)
+        y = nn.functional.layer_norm(x, x.shape[2:], eps=self.eps)
         shape = (members, 1, features, *[1] * (x.ndim - 3))
         return torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
+
+
+def _check(layer: nn.Module, x: Tensor, members: int, features: int, *, image: bool = False) -> None:
+    """Shapes only: it costs nothing beside a convolution, and the message says what torch's own would hide."""
+    if (x.ndim == 5 if image else x.ndim >= 3) and (x.shape[0], x.shape[2]) == (members, features):
+        return
+    wanted = f"({members}, batch, {features}, height, width)" if image else f"({members}, batch, {features}, ...)"
+    raise InputError(
+        f"{type(layer).__name__} takes {wanted}: {members} members, {features} "
+        f"{'channels' if image else 'features'}; x has shape {tuple(x.shape)}."
+    )
 
 
 def _beside(x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
@@ -42,6 +42,12 @@ from divergences.checks import ArrayLike, as_count, as_generator
 from toygen.latent_model import LatentModel, Posterior
 
 __all__ = ["ElboGap", "elbo_gap", "importance_bound", "importance_draws", "mean_of"]
+
+if TYPE_CHECKING:
+    _Model: TypeAlias = LatentModel
+else:
+    # What users hand in is checked here, in words.
+    _Model = Any
 
 _LEVEL = 0.95
 _STEPS = 60
@@ -96,7 +102,7 @@ class ElboGap:
         return mean_of(values, float(self.error.mean()))
 
 
-def elbo_gap(model: LatentModel, x: ArrayLike, mean: ArrayLike, variance: ArrayLike, *, tol: Any = None) -> ElboGap:
+def elbo_gap(model: _Model, x: ArrayLike, mean: ArrayLike, variance: ArrayLike, *, tol: Any = None) -> ElboGap:
     """Log p(x) − ELBO, and its two parts.
 
     Args:
@@ -107,8 +113,9 @@ def elbo_gap(model: LatentModel, x: ArrayLike, mean: ArrayLike, variance: ArrayL
         tol: handed to the quadratures.
 
     Raises:
-        InputError: latents of more dimensions, or shapes that do not fit.
+        InputError: no ``LatentModel``, latents of more dimensions, or shapes that do not fit.
     """
+    _check_model(model)
     found = model.expected_log_likelihood(x, mean, variance, tol=tol)
     points = np.asarray(x, dtype=np.float64).reshape(len(found.value), -1)
     center = np.asarray(mean, dtype=np.float64).reshape(len(points), -1)
@@ -145,7 +152,7 @@ def elbo_gap(model: LatentModel, x: ArrayLike, mean: ArrayLike, variance: ArrayL
 
 
 def importance_bound(
-    model: LatentModel,
+    model: _Model,
     x: ArrayLike,
     mean: ArrayLike,
     variance: ArrayLike,
@@ -169,7 +176,7 @@ def importance_bound(
         The mean over the points, with a 95 % interval over the draws (the points are taken as given).
 
     Raises:
-        InputError: shapes that do not fit, or a count below its least.
+        InputError: no ``LatentModel``, shapes that do not fit, or a count below its least.
     """
     draws = importance_draws(model, x, mean, variance, samples=samples, repeats=repeats, rng=rng)
     means = draws.mean(axis=1)
@@ -179,7 +186,7 @@ def importance_bound(
 
 
 def importance_draws(
-    model: LatentModel,
+    model: _Model,
     x: ArrayLike,
     mean: ArrayLike,
     variance: ArrayLike,
@@ -189,6 +196,7 @@ def importance_draws(
     rng: Any,
 ) -> Float64[np.ndarray, "r n"]:
     """Log (1/m) Σ w_i, point by point and draw by draw; the arguments are those of ``importance_bound``."""
+    _check_model(model)
     m, repeats = as_count(samples, "samples"), as_count(repeats, "repeats", minimum=2)
     points, center, sd = model.check_gaussians(x, mean, variance)
     generator = as_generator(rng)
@@ -200,6 +208,11 @@ def importance_draws(
         log_weight = score - 0.5 * (z**2).sum(axis=2) + 0.5 * (u**2).sum(axis=2) + np.log(sd).sum(axis=1)[:, None]
         draws[i] = logsumexp(log_weight, axis=1) - np.log(m)
     return draws
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, LatentModel):
+        raise InputError(f"model must be a LatentModel, such as ensemble.model(0); it is {type(model).__name__}.")
 
 
 def mean_of(values: Float64[np.ndarray, " n"], numerical: float) -> Estimate:

@@ -32,7 +32,7 @@ from scipy.special import ndtr
 from divergences.cells import split
 from divergences.checks import ArrayLike, as_array, as_count, as_generator, as_number, as_points
 from divergences.errors import InputError
-from toygen.latent_cells import gauss_rule, integrate_rows
+from toygen.latent_cells import Evaluate, gauss_rule, integrate_rows
 
 __all__ = ["Expected", "LatentModel", "Posterior"]
 
@@ -44,7 +44,10 @@ _MOVE, _PRIOR = 3.0, -42.0
 # Cells whose share of p(x) is below the tolerance times e^-14 are left out.
 _LOST = 14.0
 _MOST_CELLS = 200_000
+# What the decoder may be asked for in all while cells are made: in many coordinates far fewer cells than that.
+_MOST_NUMBERS = 400_000_000
 _BLOCK = 4_000_000
+_WIDEST = 8 * _BLOCK
 _TOL = {1: 1e-12, 2: 1e-6}
 _FRAME = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0])
 
@@ -199,7 +202,7 @@ class LatentModel:
             return (density * self._score(points[rows, None], self.decode_nodes(z)))[:, :, None]
 
         value, error = integrate_rows(
-            evaluate,
+            self._in_blocks(evaluate),
             row,
             np.tile(low, (len(points), 1)),
             np.tile(high, (len(points), 1)),
@@ -227,7 +230,9 @@ class LatentModel:
             away = z - origin[rows, None]
             return np.concatenate([weight, weight * away, weight * away[..., left] * away[..., right]], axis=2)
 
-        total, error = integrate_rows(evaluate, row, mesh.low[cell], mesh.high[cell], rows=len(x), tol=tol, floor=0.0)
+        total, error = integrate_rows(
+            self._in_blocks(evaluate), row, mesh.low[cell], mesh.high[cell], rows=len(x), tol=tol, floor=0.0
+        )
         mass = total[:, :1]
         mean = total[:, 1 : 1 + k] / mass
         cov = np.empty((len(x), k, k))
@@ -244,18 +249,24 @@ class LatentModel:
     def _mesh(self) -> _Mesh:
         low, high = _grid(np.linspace(-_REACH, _REACH, 25), self.latent_dim)
         unit, _ = gauss_rule(self.latent_dim)
+        most_cells = min(_MOST_CELLS, _MOST_NUMBERS // (len(unit) * self.dim))
+        rows = max(1, _BLOCK // (len(unit) * self.dim))
         done: list[tuple[np.ndarray, ...]] = []
         count = 0
         while len(low):
-            nodes = low[:, None] + (high - low)[:, None] * unit
-            values = self.decode_nodes(nodes)
+            if count + len(low) > most_cells:
+                more = f" of {self.dim} coordinates" if most_cells < _MOST_CELLS else ""
+                raise InputError(
+                    f"the decoder is too steep for its noise: resolving p(x){more} takes more than {most_cells} cells "
+                    "over the latents. Use a larger noise, a smoother decoder, or fewer coordinates; the IWAE bound "
+                    "(importance_bound) needs no cells."
+                )
+            parts_of_low = np.array_split(np.arange(len(low)), -(-len(low) // rows))
             middle = self.decode((low + high) / 2)
-            if self.noise is not None:
-                extent = np.sqrt((np.ptp(values, axis=1) ** 2 / self.noise**2).sum(axis=1))
-                reach = np.sqrt(((values - middle[:, None]) ** 2 / self.noise**2).sum(axis=2)).max(axis=1)
-            else:
-                extent = np.sqrt((np.ptp(values, axis=1) ** 2).sum(axis=1))
-                reach = np.abs(values - middle[:, None]).sum(axis=2).max(axis=1)
+            extent, reach = (
+                np.concatenate(part)
+                for part in zip(*(self._extent(low[i], high[i], middle[i], unit) for i in parts_of_low), strict=True)
+            )
             nearest = np.maximum(np.maximum(low, -high), 0.0)
             most = _log_prior(nearest)
             wide = (extent > _MOVE) & (most > _PRIOR)
@@ -264,13 +275,31 @@ class LatentModel:
             done.append(tuple(part[~wide] for part in parts))
             count += len(done[-1][0])
             low, high = split(low[wide], high[wide])
-            if count + len(low) > _MOST_CELLS:
-                raise InputError(
-                    f"the decoder is too steep for its noise: resolving p(x) takes more than {_MOST_CELLS} cells over "
-                    "the latents. Use a larger noise, or a smoother decoder."
-                )
         low, high, output, moved, log_prior, log_most = (np.concatenate(column) for column in zip(*done, strict=True))
         return _Mesh(low, high, output, moved, log_prior, log_most, np.log(high - low).sum(axis=1))
+
+    def _in_blocks(self, evaluate: Evaluate) -> Evaluate:
+        """The same for so few cells at a time that what the decoder returns takes little memory in any dimension."""
+
+        def sparing(rows: np.ndarray, z: np.ndarray) -> np.ndarray:
+            size = max(1, _WIDEST // (z.shape[1] * self.dim))
+            if len(rows) <= size:
+                return evaluate(rows, z)
+            starts = range(0, len(rows), size)
+            return np.concatenate([evaluate(rows[i : i + size], z[i : i + size]) for i in starts])
+
+        return sparing
+
+    def _extent(
+        self, low: np.ndarray, high: np.ndarray, middle: np.ndarray, unit: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By how much outputs on each cell differ, and how far they are from the one at its centre."""
+        values = self.decode_nodes(low[:, None] + (high - low)[:, None] * unit)
+        if self.noise is not None:
+            extent = np.sqrt((np.ptp(values, axis=1) ** 2 / self.noise**2).sum(axis=1))
+            return extent, np.sqrt(((values - middle[:, None]) ** 2 / self.noise**2).sum(axis=2)).max(axis=1)
+        extent = np.sqrt((np.ptp(values, axis=1) ** 2).sum(axis=1))
+        return extent, np.abs(values - middle[:, None]).sum(axis=2).max(axis=1)
 
     def _scan(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log p(x|z) at the centres of all cells, (n, c), and what it cannot exceed on them."""

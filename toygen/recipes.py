@@ -13,14 +13,23 @@ out line by line): "gan_algorithm_1" and "wgan_algorithm_1". Both act on network
 gain at D's input) and on standardised data, since the papers name no network for a toy.
 
 **Units.** Lengths and γ are stated for data of unit variance; networks are built in the units of the data and the
-weights of the penalties converted, so that a ring of radius 1 and one of radius 1000 train alike. s is one number, the
-root mean variance over coordinates: a round mode stays round.
+weights of the penalties converted. So a ring of radius 1 and one of radius 1000 train alike with the standard recipe,
+to the last digit if one is a power of two times the other. s is one number, the root mean variance over coordinates: a
+round mode stays round.
 
     logits:   D(x) = net(3·(x − c)/s)      γ·s² for zero-centred penalties
     critics:  f(x) = s·net(3·(x − c)/s)    λ·s: slopes have no unit, and E_p f − E_q f is in the units of the data
 
-"Logits" here are all outputs without a unit: of ``hinge``, of the f-GANs and so on, too. The σ of instance noise is in
-standard deviations of the data.
+"Logits" here are all outputs without a unit: of ``hinge``, of ``mmd``, of the f-GANs and so on, too. The σ of instance
+noise is in standard deviations of the data.
+
+Three things do depend on the units; standardise the data where that matters:
+
+* "gradient_penalty" and "one_sided" on logits, and so ``mmd`` with its usual penalty: a slope of one logit per unit of
+  length is another demand in other units, and nothing converts it;
+* critics' gradients, which carry the unit of the data. Adam and RMSProp divide it out but for their ε of 1e-8, which is
+  felt where gradients are as small as under ``penalty="clip"``, "wgan_algorithm_1" included;
+* critics under ``method="sgd"``, whose steps are as long as the gradients.
 """
 
 from __future__ import annotations

@@ -141,11 +141,21 @@ class GanEnsemble:
         return Sampler(self.generators, self.latent, member=place, about=about)
 
     def sample(self, n: Any, rng: Any) -> Float64[np.ndarray, "h n d"]:
-        """N points of every healthy member, each from latents of its own: shape (healthy, n, d)."""
-        n, streams = as_count(n, "n"), as_generator(rng).spawn(len(self.members))
-        # Streams go by place, so a diverged companion does not change anybody's points.
-        clouds = [self.sampler(place)(n, streams[place]) for place in self.healthy]
+        """N points of every healthy member, each from latents of its own: shape (healthy, n, d).
+
+        A member's latents depend on ``rng`` (one draw is taken of it), on n, on its index and its seed: its points are
+        the same alone and in company. Of several members with one index and one seed, which differ in a rate or a
+        weight, the so-manieth has its own.
+        """
+        n, entropy = as_count(n, "n"), as_generator(rng).integers(0, 2**32, 4).tolist()
+        clouds = [self.sampler(place)(n, self._stream(entropy, place)) for place in self.healthy]
         return np.stack(clouds) if clouds else np.empty((0, n, self.generators.sizes[-1]))
+
+    def _stream(self, entropy: list[int], place: int) -> np.random.Generator:
+        seeds = [plan.seed for plan in self.plans] or [self.seed] * len(self.members)
+        names = list(zip(seeds, self.members, strict=True))
+        key = (*names[place], names[:place].count(names[place]))
+        return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
 
     def write_history(self, path: str | os.PathLike[str], *, every: Any = 1) -> Path:
         """Write the losses as CSV: a row per step, a column per player and member.

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float64
 
 from divergences import Discrete, Gaussian, InputError, Uniform
-from divergences.checks import as_count, as_generator
+from divergences.checks import ArrayLike, as_count, as_generator, as_points
 from divergences.distributions import Distribution
 from evaluation.files import write_atomically
 from toygen.layers import Affine
@@ -95,12 +95,20 @@ class Sampler:
         latents = self.latent.sample(as_count(n, "n", minimum=0), as_generator(rng))
         return self.push(latents)
 
-    def push(self, latents: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "n d"]:
-        """X = G(z), for latents of one's own choice."""
-        points = np.empty((len(latents), self.dim))
+    def push(self, latents: ArrayLike) -> Float64[np.ndarray, "n d"]:
+        """X = G(z), for latents of one's own choice.
+
+        Args:
+            latents: shape (n, k), or (n,) where k is 1; n may be 0.
+
+        Raises:
+            InputError: latents of another dimension, that are not finite, or that are no numbers.
+        """
+        z = as_points(latents, "latents", dim=self._network.sizes[0], minimum=0)
+        points = np.empty((len(z), self.dim))
         with single_thread(), torch.inference_mode():
-            for start in range(0, len(latents), _BLOCK):
-                block = torch.from_numpy(np.ascontiguousarray(latents[start : start + _BLOCK]))
+            for start in range(0, len(z), _BLOCK):
+                block = torch.from_numpy(np.ascontiguousarray(z[start : start + _BLOCK]))
                 points[start : start + _BLOCK] = self._network(block[None])[0].numpy()
         return points
 

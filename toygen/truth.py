@@ -31,7 +31,7 @@ class Truth:
         modes: modes with at least one high-quality sample, shape (K,); None without modes.
         modes_total: how many there are.
         modes_null: how many a perfect generator reaches on average with as many samples.
-        high_quality: share of samples within 3σ of a mode (above three dimensions: the χ² quantile).
+        high_quality: share of samples within 3σ of a mode (above three dimensions: between two χ² quantiles).
         high_quality_null: that of a perfect generator.
         transport: W₁ between n generated and n fresh target samples.
         transport_null: the same between fresh and fresh samples, an interval for one such pair.

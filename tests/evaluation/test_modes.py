@@ -12,7 +12,8 @@ from evaluation.histograms import histogram_scores
 from evaluation.intervals import holm
 from evaluation.mode_geometry import Parts, assign, expected_hits
 from evaluation.mode_shapes import _Measured, _summary, cut_moments
-from evaluation.modes import mode_coverage, quality_threshold
+from evaluation.modes import mode_coverage
+from evaluation.quality import chi2_between, quality_band, quality_threshold
 
 
 def grid(side=5, spacing=2.0, scale=0.05, weights=None):
@@ -98,12 +99,47 @@ def test_the_rule_of_quality():
     inside = mode_coverage(generated=[5.999, -5.999, 6.0, 6.001], modes=line).inside
     assert inside.tolist() == [True, True, False, False]
     assert quality_threshold(3) == 3.0
-    for d in (4, 50, 700):
-        assert stats.chi2.cdf(quality_threshold(d) ** 2, d) == pytest.approx(1 - math.exp(-4.5), abs=1e-12)
+    assert [quality_band(d) for d in (1, 2, 3)] == [(0.0, 3.0)] * 3
+    for d in (4, 50, 700, 1200):
+        low, high = quality_band(d)
+        assert high == quality_threshold(d)
+        assert stats.chi2.cdf(low**2, d) == pytest.approx(1e-6, rel=1e-9)
+        assert stats.chi2.cdf(high**2, d) - stats.chi2.cdf(low**2, d) == pytest.approx(1 - math.exp(-4.5), abs=1e-12)
     ten = Gaussian(np.zeros(10), np.eye(10))
     found = mode_coverage(generated=ten.sample(4000, np.random.default_rng(6)), modes=ten)
     assert found.high_quality.agrees(found.high_quality_null)
     assert found.high_quality_null == pytest.approx(0.988891, abs=1e-6)
+
+
+def test_the_null_share_is_that_of_a_simulation_in_many_dimensions():
+    rng, n = np.random.default_rng(21), 400_000
+    for dim in (4, 60):
+        low, high = quality_band(dim)
+        lengths = np.sqrt(rng.chisquare(dim, n))
+        share = np.mean((lengths >= low) & (lengths < high))
+        assert abs(share - 0.988891) < 4 * math.sqrt(0.011 / n)
+    # Both edges at once, by scipy's law, where they cut deep.
+    for dim, low, high in ((7, 2.0, 3.0), (1200, 900.0, 1000.0), (1200, 1400.0, 1500.0), (3, -1.0, 9.0)):
+        upper = dim < high and low > dim
+        own = stats.chi2.sf(low, dim) - stats.chi2.sf(high, dim) if upper else np.diff(stats.chi2.cdf([low, high], dim))
+        assert float(chi2_between(dim, low, high)) == pytest.approx(float(np.squeeze(own)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("dim", "apart"), [(60, 100.0), (60, 3.0)], ids=["alone", "crowded"])
+def test_one_point_is_no_sample_of_a_mode_in_many_dimensions(dim, apart):
+    """Whatever is much nearer to a mean than a sample of the mode has no quality; real samples score the null."""
+    means = np.zeros((2, dim))
+    means[:, 0] = -apart / 2, apart / 2
+    law = Mixture([Gaussian(mean, np.eye(dim)) for mean in means])
+    rng = np.random.default_rng(22)
+    for place in (means[0], np.r_[apart / 2, np.ones(2), np.zeros(dim - 3)]):
+        collapsed = mode_coverage(generated=place + 1e-3 * rng.standard_normal((300, dim)), modes=law)
+        assert (collapsed.captured, collapsed.high_quality.value, collapsed.missing) == (0, 0.0, (0, 1))
+    perfect = mode_coverage(generated=law.sample(4000, rng), modes=law)
+    assert (perfect.captured, perfect.missing, perfect.shrunk, perfect.shifted) == (2, (), (), ())
+    assert perfect.high_quality.agrees(perfect.high_quality_null)
+    assert perfect.high_quality_null == pytest.approx(1 - math.exp(-4.5), abs=0.005 if apart < 10 else 1e-12)
+    assert " and at least 4.628" in perfect.rule
 
 
 def test_nearest_is_meant_in_mahalanobis_distance():
@@ -358,7 +394,7 @@ def test_bad_input(arguments, word):
 
 def simulated_hits(parts, per_part, rng):
     """By the definition, in all dimensions: z and weight of the hits of each mode."""
-    dim, reach = parts.means.shape[1], quality_threshold(parts.means.shape[1]) ** 2
+    dim, (core, reach) = parts.means.shape[1], quality_band(parts.means.shape[1])
     points = [
         mean + rng.standard_normal((per_part, dim)) @ factor.T
         for mean, factor in zip(parts.means, parts.factors, strict=True)
@@ -368,7 +404,7 @@ def simulated_hits(parts, per_part, rng):
     )
     squared = (z**2).sum(axis=2)
     nearest, mass = squared.argmin(axis=0), np.repeat(parts.weights / per_part, per_part)
-    hits = [(nearest == k) & (squared[k] < reach) for k in range(len(z))]
+    hits = [(nearest == k) & (squared[k] >= core**2) & (squared[k] < reach**2) for k in range(len(z))]
     return [(z[k][own], mass[own]) for k, own in enumerate(hits)]
 
 
@@ -404,7 +440,7 @@ def test_the_null_of_crowded_modes_is_that_of_a_simulation(dim, alike):
 def test_modes_in_one_place_and_on_a_line():
     """All modes in one place: the first has all hits, exactly. On a line in the plane: an integral knows the rates."""
     same = expected_hits(Parts(np.array([0.5, 0.5]), np.ones((2, 5)), np.broadcast_to(np.eye(5), (2, 5, 5))), 100)
-    np.testing.assert_allclose(same.rates, [stats.chi2.cdf(quality_threshold(5) ** 2, 5), 0.0], rtol=1e-12)
+    np.testing.assert_allclose(same.rates, [1 - math.exp(-4.5), 0.0], rtol=1e-12)
     pair = expected_hits(Parts(np.array([0.5, 0.5]), np.array([[0.0, 0.0], [3.0, 0.0]]), np.stack([np.eye(2)] * 2)), 9)
     # Own points left of 1.5 within 3 of the origin, and the other mode's that lie there.
     x = np.linspace(-3, 1.5, 200_001)
@@ -423,6 +459,27 @@ def test_the_null_takes_little_memory_in_many_dimensions():
         assert tracemalloc.get_traced_memory()[1] < 110e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("dim", "ratios"), [(4, (0.001, 0.3, 1.0)), (60, (0.4, 0.7, 1.0, 1.3))])
+def test_moments_between_the_edges_are_those_of_a_simulation(dim, ratios):
+    """|z|² of N(0, s²I), given that it is a hit; with the inner edge deep in its upper tail where s is small."""
+    rng, n = np.random.default_rng(23), 1_000_000
+    low, high = quality_band(dim)
+    for s2 in ratios:
+        squares = s2 * rng.chisquare(dim, n)
+        squares = squares[(squares >= low**2) & (squares < high**2)]
+        second, spread = (float(value[0]) for value in cut_moments(np.array([s2]), dim))
+        error = squares.std() / math.sqrt(len(squares))
+        assert abs(second - squares.mean()) < 4 * error
+        kurtosis = ((squares - squares.mean()) ** 2).std() / math.sqrt(len(squares))
+        assert abs(spread - squares.var()) < 4 * kurtosis
+    # So narrow that only the tail at the inner edge is left: it joins without a jump, and grows.
+    for dim in (4, 60, 400, 1200):
+        second, spread = cut_moments(np.exp(np.linspace(math.log(1e-8), 0.0, 20_001)), dim)
+        assert (np.diff(second) / second[:-1] > -1e-5).all()
+        assert second[0] == pytest.approx(quality_band(dim)[0] ** 2, rel=1e-5)
+        assert np.isfinite(spread).all()
 
 
 def test_a_law_much_wider_than_the_threshold_is_even_within_it():

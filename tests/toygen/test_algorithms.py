@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from divergences import Gaussian, InputError
-from toygen import MLP, Recipe, fit_gan, gan, recipe_for, two_peaks
+from toygen import MLP, Recipe, fit_gan, gan, recipe_for, ring, two_peaks
 from toygen.algorithms import GanSettings, WganSettings, gan_algorithm_1, wgan_algorithm_1
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
@@ -50,9 +50,12 @@ def test_the_recipe_does_what_the_printed_algorithm_does(name, monkeypatch):
     of_critic = [batch for i, batch in enumerate(data) if i % turns_per_round < recipe.discriminator_steps]
     noise = iter(latents)
     if name == "gan_algorithm_1":
-        run = gan_algorithm_1(printed_g, printed_d, data=of_critic, noise=lambda m: next(noise), iterations=rounds)
+        algorithm, settings = gan_algorithm_1, GanSettings(m=M)
     else:
-        run = wgan_algorithm_1(printed_g, printed_d, data=of_critic, noise=lambda m: next(noise), iterations=rounds)
+        algorithm, settings = wgan_algorithm_1, WganSettings(m=M)
+    run = algorithm(
+        printed_g, printed_d, data=of_critic, noise=lambda m: next(noise), iterations=rounds, settings=settings
+    )
     assert list(run) == list(range(1, rounds + 1))
     start = networks()
     for ours, printed, before in zip((g, d), (printed_g, printed_d), start, strict=True):
@@ -85,9 +88,43 @@ def test_every_named_recipe_runs(name):
 
 def test_data_that_run_out_are_named():
     g, d = networks()
-    for algorithm in (gan_algorithm_1, wgan_algorithm_1):
+    for algorithm, settings in ((gan_algorithm_1, GanSettings(m=M)), (wgan_algorithm_1, WganSettings(m=M))):
         with pytest.raises(InputError, match="data ran out"):
-            list(algorithm(g, d, data=draws(1, 1), noise=lambda m: draws(2, 1)[0], iterations=5))
+            list(algorithm(g, d, data=draws(1, 1), noise=lambda m: draws(2, 1)[0], iterations=5, settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "match"),
+    [
+        (gan_algorithm_1, GanSettings(m=0), "settings.m must be at least 1"),
+        (gan_algorithm_1, GanSettings(m=M, k=0), "settings.k must be at least 1"),
+        (gan_algorithm_1, GanSettings(m=M, rate=-0.1), "settings.rate must be in"),
+        (gan_algorithm_1, GanSettings(m=M, momentum=1.0), "settings.momentum must be in"),
+        (gan_algorithm_1, GanSettings(m=M // 2), "noise must come in minibatches of settings.m = 8 points"),
+        (wgan_algorithm_1, WganSettings(m=M, alpha=0.0), "settings.alpha must be in"),
+        (wgan_algorithm_1, WganSettings(m=M, c=-1), "settings.c must be in"),
+        (wgan_algorithm_1, WganSettings(m=M, c=float("nan")), "settings.c must be in"),
+        (wgan_algorithm_1, WganSettings(m=M, n_critic=0), "settings.n_critic must be at least 1"),
+        (wgan_algorithm_1, WganSettings(m=M, decay=-0.5), "settings.decay must be in"),
+        (wgan_algorithm_1, WganSettings(m=M // 2), "data must come in minibatches of settings.m = 8 points"),
+    ],
+)
+def test_bad_settings_of_an_algorithm_are_named(algorithm, settings, match):
+    g, d = networks()
+    before = [p.detach().clone() for p in d.parameters()]
+    with pytest.raises(InputError, match=match):
+        list(algorithm(g, d, data=draws(1, 9), noise=lambda m: draws(2, 1)[0], iterations=2, settings=settings))
+    assert all(torch.equal(a, b) for a, b in zip(before, d.parameters(), strict=True))
+
+
+def test_no_momentum_and_no_memory_are_settings():
+    g, d = networks()
+    for algorithm, settings in (
+        (gan_algorithm_1, GanSettings(m=M, momentum=0.0)),
+        (wgan_algorithm_1, WganSettings(m=M, decay=0.0)),
+    ):
+        assert len(list(algorithm(g, d, data=draws(1, 9), noise=lambda m: draws(2, 1)[0], iterations=1,
+                                  settings=settings))) == 1  # fmt: skip
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -105,6 +142,28 @@ def test_every_penalty_trains_in_any_units(objective, penalty):
     # The slope of a logit has a unit, and "one" means something else in another.
     if not one_centred_logit:
         assert clouds[1] == pytest.approx(clouds[0], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "alike"),
+    [
+        (recipe_for("non_saturating"), True),
+        (recipe_for("wasserstein"), True),
+        (recipe_for("mmd"), False),
+        (recipe_for("non_saturating", "gradient_penalty"), False),
+        (RECIPES["wgan_algorithm_1"], False),
+        (replace(recipe_for("wasserstein"), method="sgd", learning_rate=1e-5), False),
+    ],
+    ids=["standard", "critic", "mmd", "slope-of-logit", "clip", "critic-sgd"],
+)
+def test_units_matter_where_the_docstring_says(recipe, alike):
+    data = ring().sample(500, np.random.default_rng(0))
+    recipe = replace(recipe, width=16, batch=16, chunk=1, depths=(2, 2))
+    clouds = []
+    for scale in (1.0, 1024.0):
+        ensemble = fit_gan(scale * data, recipe=recipe, members=1, steps=20, seed=1)
+        clouds.append(ensemble.sampler(0)(200, np.random.default_rng(0)) / scale)
+    assert (float(abs(clouds[1] - clouds[0]).max()) < 1e-3) == alike
 
 
 def test_a_packed_recipe_builds_a_discriminator_of_packs():

@@ -52,6 +52,28 @@ def test_frames_can_be_kept_and_recalled(tmp_path):
     other.recall(tmp_path / "frames.npz", until=8)
     assert other.steps == (1, 4)
     assert np.array_equal(other._frames[4], film._frames[4])
+    with pytest.raises(InputError, match="does not exist"):
+        other.recall(tmp_path / "nowhere.npz", until=8)
+    clouds = np.zeros((2, 2, 5, 2))
+    for broken in (
+        {"steps": [1, 4], "clouds": clouds},
+        {"steps": [1], "clouds": clouds, "members": [0, 1]},
+        {"steps": [1, 4], "clouds": clouds, "members": [0]},
+        {"steps": [1, 4], "clouds": clouds[..., :1], "members": [0, 1]},
+        {"steps": ["a", "b"], "clouds": clouds, "members": [0, 1]},
+        {"steps": [1, 4], "clouds": np.array([{}, {}]), "members": [0, 1]},
+    ):
+        np.savez(tmp_path / "broken.npz", **broken)
+        with pytest.raises(InputError, match="cannot be read as the frames of a film"):
+            other.recall(tmp_path / "broken.npz", until=8)
+    np.save(tmp_path / "lone.npy", clouds)
+    with pytest.raises(InputError, match="cannot be read as the frames of a film"):
+        other.recall(tmp_path / "lone.npy", until=8)
+    # A refused file leaves the film as it was; one that holds no frames yet is a good one.
+    assert other.steps == (1, 4)
+    Film(9, latent_dim=2, data=np.zeros((2, 2))).keep(tmp_path / "none.npz")
+    other.recall(tmp_path / "none.npz", until=8)
+    assert other.steps == ()
 
 
 def test_misuse_of_a_film_is_named(tmp_path):

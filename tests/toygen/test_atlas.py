@@ -11,13 +11,13 @@ import torch
 
 from divergences import InputError
 from evaluation.intervals import wilson
-from toygen import atlas_table
+from toygen import atlas_rows, atlas_table
 from toygen.atlas import Cell, Outcome, ablation, atlas, committed, full, main, run_cell
 from toygen.checkpoints import load_checkpoint, save_checkpoint
-from toygen.coins import CoinRecipe, CoinRun, Coins, fit_sharp
+from toygen.coins import SHARP, CoinRecipe, CoinRun, Coins, fit_sharp
 from toygen.game import Game
 from toygen.negatives import Wrong
-from toygen.recipes import Recipe
+from toygen.recipes import Recipe, recipe_for
 from toygen.runs import fit_gan
 from toygen.sampler import Sampler
 from toygen.targets import ring, target_by_name
@@ -216,6 +216,8 @@ def test_bad_coins(make, said):
         ({"target": "ring", "seed": -1}, "seed"),
         ({"target": "ring", "changes": (("coins", 3),)}, "does not have"),
         ({"target": "ring", "changes": (("learning_rate", -1.0),)}, "learning_rate"),
+        ({"target": "ring", "changes": (("penalty", "none"),)}, "'penalty', which the cell has itself"),
+        ({"target": "ring", "recipe": "sharp", "changes": (("width", 3),)}, "'width', which the cell has itself"),
     ],
 )
 def test_bad_cells(settings, said):
@@ -242,6 +244,38 @@ def test_plans_hold_different_cells():
     assert len(set(every)) == len(every)
     assert all(cell.members >= 64 for cell in [*committed(), *every])
     assert {cell.members for cell in ablation()} == {32}
+
+
+def test_the_sharp_recipe_without_its_penalty_is_the_same_but_for_that():
+    """The row of the table was trained under a cell that called its penalty r1_r2 and changed it: the same recipe."""
+    whole, *parts = ablation()
+    (without,) = [cell for cell in parts if cell.penalty != whole.penalty]
+    assert without.label == "non_saturating, none"
+    assert without.changes == ()
+    before = dataclasses.replace(SHARP, penalty="none", width=64, chunk=32)
+    assert without.trained_by() == before
+    assert dataclasses.asdict(without) == {**dataclasses.asdict(whole), "penalty": "none"}
+    (row,) = [row for row in atlas_rows.shipped() if row.cell == without]
+    assert row.covered == 22
+    # A column called penalty is one to group by: it says what every member was trained with.
+    assert all(row.cell.penalty == row.cell.trained_by().penalty for row in atlas_rows.shipped())
+
+
+@pytest.mark.parametrize("objective", ["wasserstein", "mmd"])
+def test_a_sharp_critic_is_a_critic(objective):
+    recipe = Cell("grid", objective, "gradient_penalty", recipe="sharp").trained_by()
+    usual = recipe_for(objective)
+    assert (recipe.penalty, recipe.weights) == (usual.penalty, usual.weights) == ("gradient_penalty", (1.0, 1.0))
+    assert recipe.discriminator_steps == usual.discriminator_steps == 3
+    assert (recipe.coins, recipe.depths) == (SHARP.coins, SHARP.depths)
+    noisy = Cell("grid", objective, "unrolled", recipe="sharp").trained_by()
+    assert noisy.weights == recipe_for(objective, "unrolled").weights
+
+
+def test_the_sharp_recipe_plays_its_own_game_as_it_is():
+    for cell in (*committed(), *ablation()):
+        if cell.recipe == "sharp" and not cell.changes and cell.penalty == SHARP.penalty:
+            assert cell.trained_by() == dataclasses.replace(SHARP, width=64, chunk=32)
 
 
 # Files and workers
@@ -353,7 +387,7 @@ def test_wilson_ends_solve_their_equation(hits, n):
 
 def test_a_row_counts_diverged_members_as_failures():
     cell = dataclasses.replace(TINY, members=4)
-    row = atlas_table.Row.of(_outcome(cell, [8, 8, 7, 0], [0.9, 0.8, 0.7, 0.0], diverged=[False, False, False, True]))
+    row = atlas_rows.Row.of(_outcome(cell, [8, 8, 7, 0], [0.9, 0.8, 0.7, 0.0], diverged=[False, False, False, True]))
     assert (row.covered, row.diverged, row.lowest) == (2, 1, 0.0)
     assert row.share.value == 0.5
     assert row.modes.value == 23 / 4
@@ -367,12 +401,45 @@ def test_a_row_counts_diverged_members_as_failures():
     np.testing.assert_allclose((low, high), np.quantile(every, [0.025, 0.975]), atol=0.03)
 
 
+def test_means_by_the_published_protocol_stay_within_what_is_possible():
+    def row(*captured, total=8):
+        cell = dataclasses.replace(TINY, members=len(captured))
+        return atlas_rows.Row.of(_outcome(cell, captured, [count / total for count in captured], total=total))
+
+    two = row(0, 1)
+    assert two.modes_2500.value == 0.5
+    assert two.modes_2500_se == pytest.approx(0.5)
+    # Two members: Student's quantile is that of a Cauchy law, 12.706.
+    assert two.modes_2500.interval == pytest.approx((0.0, 0.5 + 0.5 * math.tan(0.475 * math.pi)))
+    assert two.high_quality_2500.interval == pytest.approx((0.0, 1 / 16 + math.tan(0.475 * math.pi) / 16))
+    assert row(7, 8).modes_2500.interval == pytest.approx((7.5 - 0.5 * math.tan(0.475 * math.pi), 8.0))
+    one = row(3)
+    assert one.modes_2500.interval == (0.0, 8.0)
+    assert one.modes_2500_se is None
+    assert row(8, 8, 8).modes_2500.interval == (8.0, 8.0)
+    for found in atlas_rows.shipped():
+        for estimate, most in ((found.modes_2500, found.total), (found.high_quality_2500, 1.0)):
+            low, high = estimate.interval
+            assert 0.0 <= low <= estimate.value <= high <= most
+
+
+def test_students_interval_holds_for_few_members():
+    rng, hits, runs = np.random.default_rng(4), 0, 400
+    cell = dataclasses.replace(TINY, members=4)
+    for _ in range(runs):
+        quality = (0.5 + 0.05 * rng.standard_normal(4)).tolist()
+        low, high = atlas_rows.Row.of(_outcome(cell, [8] * 4, quality)).high_quality_2500.interval
+        hits += low <= 0.5 <= high
+    # Three standard errors about 0.95; 1.96 standard errors of four members would hold in 0.86.
+    assert abs(hits / runs - 0.95) < 0.033
+
+
 def test_the_bootstrap_covers_the_mean():
     rng, hits, runs = np.random.default_rng(3), 0, 150
     for _ in range(runs):
         cell = dataclasses.replace(TINY, members=64)
         quality = rng.beta(9, 1, 64)
-        low, high = atlas_table.Row.of(_outcome(cell, [8] * 64, quality.tolist())).high_quality.interval
+        low, high = atlas_rows.Row.of(_outcome(cell, [8] * 64, quality.tolist())).high_quality.interval
         hits += low <= 0.9 <= high
     # 95 % asked for; percentiles of 64 skewed values give a little less. Three standard errors below 0.93.
     assert 0.87 < hits / runs < 0.995
@@ -389,18 +456,21 @@ def _rows():
     ]
     lost = _outcome(cells[1], [0] * 4, [0.0] * 4, total=25, diverged=[True] * 4)
     return [
-        atlas_table.Row.of(_outcome(cells[0], [8, 8, 7, 8], [0.91, 0.9, 0.85, 1 / 3])),
-        atlas_table.Row.of(lost),
-        atlas_table.Row.of(_outcome(cells[2], [25] * 4, [0.9] * 4, total=25)),
+        atlas_rows.Row.of(_outcome(cells[0], [8, 8, 7, 8], [0.91, 0.9, 0.85, 1 / 3])),
+        atlas_rows.Row.of(lost),
+        atlas_rows.Row.of(_outcome(cells[2], [25] * 4, [0.9] * 4, total=25)),
     ]
 
 
 def test_a_table_survives_its_file(tmp_path):
     rows = _rows()
-    again = atlas_table.read_csv(atlas_table.write_csv(rows, tmp_path / "a.csv"))
+    again = atlas_rows.read_csv(atlas_rows.write_csv(rows, tmp_path / "a.csv"))
     assert again == rows
     assert again[1].reverse_kl is None
     assert atlas_table.text(again) == atlas_table.text(rows)
+    single = [atlas_rows.Row.of(_outcome(dataclasses.replace(TINY, members=1), [8], [0.9]))]
+    assert atlas_rows.read_csv(atlas_rows.write_csv(single, tmp_path / "b.csv")) == single
+    assert "8.0  " in atlas_table.text(single)
 
 
 def test_text_shows_numbers_intervals_nulls_and_the_published(tmp_path):
@@ -418,7 +488,7 @@ def test_text_shows_numbers_intervals_nulls_and_the_published(tmp_path):
 def test_an_ablation_stands_apart(tmp_path):
     sharp = Cell("grid", recipe="sharp", width=4, steps=2, members=4, train_size=100, samples=200)
     cells = [sharp, dataclasses.replace(sharp, changes=(("coins", 0),)), dataclasses.replace(sharp, steps=3)]
-    rows = [atlas_table.Row.of(_outcome(cell, [25] * 4, [0.9] * 4, total=25)) for cell in cells]
+    rows = [atlas_rows.Row.of(_outcome(cell, [25] * 4, [0.9] * 4, total=25)) for cell in cells]
     above, below = atlas_table.text(rows).split("ablation of the sharp recipe, grid: 25 modes")
     below = below.split("published")[0]
     assert above.count("(sharp 4)") == 1
@@ -427,9 +497,51 @@ def test_an_ablation_stands_apart(tmp_path):
     assert "coins=0" not in above
 
 
+def test_other_games_of_the_sharp_recipe_are_changes_of_it():
+    sharp = Cell("grid", recipe="sharp", width=4, steps=2, members=4, train_size=100, samples=200)
+    cells = [sharp, dataclasses.replace(sharp, penalty="none"), dataclasses.replace(sharp, target="ring", penalty="r1")]
+    rows = [atlas_rows.Row.of(_outcome(cell, [8] * 4, [0.9] * 4)) for cell in cells]
+    for order in (rows, rows[::-1]):
+        first, ring_part, grid_part = _parts(atlas_table.text(order), "ring", "grid")
+        assert "non_saturating, none (sharp 4)" in grid_part
+        assert "non_saturating, r1_r2 (sharp 4)" in grid_part
+        assert "non_saturating, r1 (sharp 4)" in ring_part
+        assert "non_saturating, r1" not in first.replace("r1_r2", "")
+
+
+def _parts(text, *targets):
+    marks = [text.index(f"ablation of the sharp recipe, {target}: ") for target in targets]
+    order = sorted(range(len(marks)), key=marks.__getitem__)
+    ends = {i: next((mark for mark in sorted(marks) if mark > marks[i]), text.find("what it takes")) for i in order}
+    return text[: min(marks)], *(text[marks[i] : ends[i]] for i in range(len(marks)))
+
+
+def test_what_sharpness_takes_stands_beside_the_same_written_by_hand():
+    told = atlas_table.text(atlas_rows.shipped()).split("what it takes until")[1].split("published, and ours")[0]
+    lines = [line.split() for line in told.splitlines()]
+    rows = {(line[0], " ".join(line[1:4])): line for line in lines if line and line[0] in ("ring", "grid")}
+    for target in ("ring", "grid"):
+        (row,) = [
+            row
+            for row in atlas_rows.shipped()
+            if row.cell in committed() and row.cell.recipe == "sharp" and row.cell.target == target
+        ]
+        ours = rows[target, "this library, sharp"]
+        assert ours[-2:] == [f"{row.seconds:.0f}", f"{row.seconds / 64:.1f}"]
+        assert "64/64" in ours
+    by_hand = {" ".join(line): line for line in lines if "hand:" in line}
+    (torch_grid,) = [line for line in by_hand.values() if line[0] == "grid" and "torch," in line]
+    assert torch_grid[-5:] == ["0.902", "±", "0.013", "251", "31.4"]
+    assert "8/8" in torch_grid
+    (jax_grid,) = [line for line in by_hand.values() if line[0] == "grid" and "JAX," in line]
+    assert jax_grid[-5:] == ["0.940", "±", "0.010", "390", "48.8"]
+    # Without a sharp cell there is nothing to compare.
+    assert "what it takes" not in atlas_table.text(_rows())
+
+
 def test_steps_are_named_where_they_tell_cells_apart():
     cells = [TINY, dataclasses.replace(TINY, steps=7)]
-    rows = [atlas_table.Row.of(_outcome(cell, [8] * 3, [0.9] * 3)) for cell in cells]
+    rows = [atlas_rows.Row.of(_outcome(cell, [8] * 3, [0.9] * 3)) for cell in cells]
     assert [
         line for line in atlas_table.text(rows).splitlines() if line.startswith("this library") and "7 steps" in line
     ]
@@ -442,7 +554,7 @@ def test_a_foreign_table_is_refused(tmp_path, text):
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=r"a\.csv"):
-        atlas_table.read_csv(path)
+        atlas_rows.read_csv(path)
 
 
 def test_heat_map_is_a_picture(tmp_path):
@@ -455,7 +567,7 @@ def test_heat_map_is_a_picture(tmp_path):
 
 
 def test_the_shipped_table_is_of_the_cells_as_they_are():
-    rows = atlas_table.shipped()
+    rows = atlas_rows.shipped()
     plans = {*committed(), *ablation()}
     for row in rows:
         # A cell of the plans, or one with something turned, or stopped earlier.
@@ -463,7 +575,7 @@ def test_the_shipped_table_is_of_the_cells_as_they_are():
         assert row.cell in plans or dataclasses.replace(row.cell, changes=()) in whole
         assert row.cell.members >= (32 if row.cell.recipe == "sharp" else 64)
         assert row.versions["torch"]
-    with atlas_table._SHIPPED.open(encoding="utf-8") as file:
+    with atlas_rows._SHIPPED.open(encoding="utf-8") as file:
         lines = [line.split(",") for line in file][1:]
     assert all(row.cell.digest in line for row, line in zip(rows, lines, strict=True))
     sharp = {row.cell.target: row for row in rows if row.cell in committed() and row.cell.recipe == "sharp"}
@@ -490,7 +602,7 @@ def test_the_command_runs_and_resumes(tmp_path, capsys, monkeypatch):
     assert "1 of 2 cells are there" in capsys.readouterr().out
     assert main(out) == 0
     assert "grid: 25 modes; 3 members per cell" in capsys.readouterr().out
-    assert [row.cell for row in atlas_table.read_csv(tmp_path / "atlas.csv")] == cells
+    assert [row.cell for row in atlas_rows.read_csv(tmp_path / "atlas.csv")] == cells
     assert (tmp_path / "atlas.png").exists()
 
 

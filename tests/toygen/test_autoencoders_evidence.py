@@ -1,6 +1,8 @@
 """Trained autoencoders weighed: evidence, gaps, collapse, codebooks, samplers, checkpoints, and the command."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -275,6 +277,33 @@ def test_the_command_weighs_a_vae(tmp_path, capsys):
         assert np.allclose(history["elbo"], history["reconstruction"] - history["kl"], rtol=1e-5)
 
 
+def test_the_command_says_what_it_scores_on_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["two_peaks", "--out", str(tmp_path), *SMALL]) == 0
+    heard = capsys.readouterr().err
+    first, second = heard.index("scoring member 0, 1 of 2 "), heard.index("scoring member 1, 2 of 2, about ")
+    assert first < second < heard.index("scored in ")
+
+
+def test_activities_are_printed_with_what_decides_them(tmp_path, capsys):
+    words = ["--beta", "2", "--free-bits", "0.5", "--steps", "60", "--members", "1", "--points", "8", "--width", "6"]
+    assert main(["two_peaks", *words, "--train-size", "200", "--out", str(tmp_path)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("activity"))
+    assert "active where all of the interval lies above 0.01" in line
+    low, high = map(float, re.search(r"\[([^%,]+), ([^]]+)\] (?:active|collapsed|undecided)$", line).groups())
+    assert low < high
+
+
+def test_a_member_that_cannot_be_scored_does_not_cost_the_training(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("the decoder is too steep for its noise")
+
+    monkeypatch.setattr(autoencoder_command, "evidence", refuse)
+    assert main(["two_peaks", "--out", str(tmp_path), *SMALL]) == 2
+    assert "too steep" in capsys.readouterr().err
+    assert Sampler.load(tmp_path / "sampler.npz")(3, np.random.default_rng(0)).shape == (3, 1)
+
+
 def test_the_command_goes_on_after_an_interruption(tmp_path, capsys, monkeypatch):
     words = ["two_peaks", "--kind", "wae", *SMALL, "--out"]
     assert main([*words, str(tmp_path / "whole")]) == 0
@@ -315,6 +344,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
         ["spiral", "--scale", "0.1", "--out", str(tmp_path)],
         ["two_peaks", "--out", str(tmp_path), "--points", "3"],
         ["two_peaks", "--out", str(tmp_path), "--latents", "3"],
+        ["embedded", "--out", str(tmp_path), "--train-size", "50"],
         ["two_peaks"],
     ):
         assert main(words) == 2

@@ -1,6 +1,7 @@
 """A run put aside and taken up again is the run that was never interrupted, bit by bit; also when it was killed."""
 
 import dataclasses
+import importlib.metadata
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from divergences import InputError
+from evaluation.files import write_atomically
 from toygen import GanRun, Recipe, chunked, fit_gan, load_checkpoint, recipe_for, ring, save_checkpoint
+from toygen.checkpoints import sweep
 from toygen.chunked import versions
 from toygen.command_line import take_up
 from toygen.recipes import RECIPES
@@ -98,11 +101,27 @@ def test_other_versions_are_not_passed_over_in_silence(tmp_path, capsys, monkeyp
         save_checkpoint(run, path)
     with pytest.warns(RuntimeWarning, match=r"under torch 1.0 \(now "):
         load_checkpoint(GanRun(DATA, recipe=GAMES["r1_r2"], **RUN), path)
+    # One of before the library's own version was written down.
+    with monkeypatch.context() as patch:
+        patch.setattr(chunked, "versions", lambda: {n: v for n, v in versions().items() if n != "mintmark"})
+        save_checkpoint(run, tmp_path / "old.pt")
+    with pytest.warns(RuntimeWarning, match=r"under mintmark unknown \(now "):
+        load_checkpoint(GanRun(DATA, recipe=GAMES["r1_r2"], **RUN), tmp_path / "old.pt")
     again = GanRun(DATA, recipe=GAMES["r1_r2"], **RUN)
     assert take_up(again, path, wanted=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("toygen: note: the run was put aside under torch 1.0")
     assert lines[1:] == ["resumed after 1 steps"]
+
+
+def test_the_version_of_the_library_is_recorded(monkeypatch):
+    assert versions()["mintmark"] == importlib.metadata.version("mintmark")
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert versions()["mintmark"] == "unknown"
 
 
 def test_the_file_is_plain_and_written_whole(tmp_path, monkeypatch):
@@ -151,6 +170,59 @@ def test_other_runs_and_other_files_are_refused(tmp_path):
     torch.save({"weights": torch.zeros(3)}, path)
     with pytest.raises(InputError, match="not a checkpoint of this library"):
         load_checkpoint(run, path)
+
+
+def test_a_checkpoint_that_loads_but_lacks_something_is_refused(tmp_path):
+    path, settings = tmp_path / "run.pt", {"recipe": GAMES["r1_r2"], **RUN}
+    run = GanRun(DATA, **settings)
+    next(iter(run))
+    save_checkpoint(run, path)
+    state = torch.load(path, weights_only=True)
+
+    def refused(changed, match):
+        torch.save(changed, path)
+        with pytest.raises(InputError, match=match):
+            load_checkpoint(GanRun(DATA, **settings), path)
+
+    for definition in (None, 3, "", "[1]", "{"):
+        refused({**state, "definition": definition}, "does not say what run it is of")
+    for lost in set(state) - {"format"}:
+        rest = {name: value for name, value in state.items() if name != lost}
+        refused(
+            rest, "does not say what run" if lost == "definition" else r"run\.pt is a damaged checkpoint \(KeyError\)"
+        )
+    chunk = state["chunks"][0]
+    for lost in chunk:
+        refused({**state, "chunks": [{name: v for name, v in chunk.items() if name != lost}]}, "damaged checkpoint")
+    for name, wrong in (
+        ("networks", chunk["networks"][:1]),
+        ("networks", [{}] * 3),
+        ("networks", [chunk["networks"][1]] * 3),
+        ("optimizers", [None, None]),
+        ("streams", ["x"] * len(chunk["streams"])),
+        ("history", {"generator": torch.zeros(7, 9)}),
+    ):
+        refused({**state, "chunks": [{**chunk, name: wrong}]}, "damaged checkpoint")
+    for other in (None, 3, [], "chunks"):
+        if other != []:
+            refused({**state, "chunks": other}, "damaged checkpoint")
+        refused({**state, "versions": other}, "damaged checkpoint")
+    torch.save(state, path)
+    load_checkpoint(GanRun(DATA, **settings), path)
+
+
+def test_halves_are_swept_and_nothing_else(tmp_path):
+    for name in ("run[1].pt", ".run[1].pt.abcdef_1", ".run1.pt.abcdef_1", ".run[1].pt.kept", ".run[1].pt.abcdef_12"):
+        (tmp_path / name).write_bytes(b"x")
+    sweep(tmp_path / "run[1].pt", tmp_path / "nowhere" / "frames.npz")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"run[1].pt", ".run1.pt.abcdef_1", ".run[1].pt.kept", ".run[1].pt.abcdef_12"}
+    # The name that a file has while it is written is what is swept.
+    seen = []
+    write_atomically(tmp_path / "a.npz", lambda file: seen.extend(path.name for path in tmp_path.glob(".a.npz.*")))
+    (tmp_path / seen[0]).write_bytes(b"half")
+    sweep(tmp_path / "a.npz")
+    assert not (tmp_path / seen[0]).exists()
 
 
 SCRIPT = """

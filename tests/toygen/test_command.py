@@ -1,5 +1,7 @@
 """The command: what it writes can be audited, and misuse is one line and status 2."""
 
+import dataclasses
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -11,8 +13,10 @@ import torch
 
 from divergences import Gaussian, Mixture
 from evaluation.modes import mode_coverage
-from toygen import GanRun, Sampler
-from toygen.__main__ import _parser, main
+from toygen import SHARP, GanRun, Sampler
+from toygen.__main__ import main
+from toygen.gan_options import chosen_recipe, gan_parser
+from toygen.recipes import RECIPES, recipe_for
 
 FAST = ["--steps", "5", "--width", "8", "--batch", "8", "--train-size", "200", "--samples", "100", "--chunk", "3"]
 FILES = {
@@ -99,9 +103,14 @@ def test_it_reports_a_share_with_its_interval_and_is_quiet_elsewhere(tmp_path, c
         (["ring", "--samples", "0"], "--samples must be at least 1"),
         (["ring", "--chunk", "0"], "--chunk must be at least 1"),
         (["ring", "--checkpoint", "-1"], "--checkpoint must be at least 0"),
+        (["ring", "--monitor", "-1"], "--monitor must be at least 0"),
         (["ring", "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["ring", "--sample", "x", "--nonsense"], "invalid int value|unrecognized"),
-        ([], "required: TARGET"),
+        ([], r"required: TARGET \(see python -m toygen --help\)"),
+        (
+            ["ring", "--recipe", "sharp", "--penalty", "consensus"],
+            "--penalty consensus does not go with --recipe sharp: neg",
+        ),
     ],
 )
 def test_misuse_is_one_line_and_status_two(tmp_path, capsys, arguments, match):
@@ -144,6 +153,7 @@ def test_it_records_seeds_versions_and_the_whole_recipe(folder):
     assert about["recipe"]["chunk"] == 3
     assert about["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     assert about["versions"] == {
+        "mintmark": importlib.metadata.version("mintmark"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -169,6 +179,46 @@ def test_a_recipe_by_its_name_and_in_parts(words, expected, tmp_path):
     assert about["preset"] == (words[1] if words[0] == "--recipe" else "standard")
     assert expected == {name: about["recipe"][name] for name in expected}
     assert Sampler.load(tmp_path / "sampler.npz")(3, np.random.default_rng(0)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["gan_algorithm_1", "wgan_algorithm_1", "sharp"])
+@pytest.mark.parametrize(
+    ("objective", "penalty"),
+    [(None, None), ("wasserstein", None), ("wasserstein", "gradient_penalty"), ("hinge", None), ("mmd", None),
+     (None, "r1"), (None, "none"), ("minimax", "unrolled"), ("wasserstein", "none")],
+)  # fmt: skip
+def test_another_game_brings_its_own_penalty_and_weights(name, objective, penalty):
+    words = ["ring", "--out", "x", "--recipe", name]
+    words += ["--objective", objective] if objective else []
+    words += ["--penalty", penalty] if penalty else []
+    recipe = chosen_recipe(gan_parser().parse_args(words))
+    known = {**RECIPES, "sharp": SHARP}[name]
+    critics = ("wasserstein", "mmd")
+    turned = (recipe.objective in critics) != (known.objective in critics)
+    usual = recipe_for(recipe.objective, recipe.penalty)
+    assert recipe.objective == (objective or known.objective)
+    if penalty:
+        assert recipe.penalty == penalty
+    elif turned:
+        assert recipe.penalty == recipe_for(recipe.objective).penalty != known.penalty
+    else:
+        assert recipe.penalty == known.penalty
+    assert recipe.weights == (usual if turned or penalty not in (None, known.penalty) else known).weights
+    assert recipe.discriminator_steps == (usual if turned else known).discriminator_steps
+    rest = dataclasses.replace(
+        recipe,
+        **{part: getattr(known, part) for part in ("objective", "penalty", "weights", "discriminator_steps", "chunk")},
+    )
+    assert rest == known
+
+
+def test_the_help_says_what_the_recipes_do(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the usual one of the objective (critics: gradient_penalty, logits: r1_r2)" in told
+    assert recipe_for("wasserstein").penalty == recipe_for("mmd").penalty == "gradient_penalty"
+    assert recipe_for("hinge").penalty == "r1_r2"
 
 
 def interrupted(step):
@@ -209,9 +259,71 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers_and_the_same_film(tmp_pa
         elif name.endswith(".npz"):
             first, second = load(whole / name), load(parts / name)
             assert all(np.array_equal(first[key], second[key]) for key in first)
-    # Nothing is left to resume: it says so and starts over.
-    assert main([*arguments, "--out", str(parts), "--resume"]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "new"), "--resume"]) == 0
     assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, capsys, monkeypatch):
+    arguments = ["ring", "--members", "2", "--seed", "4", "--out", str(tmp_path), *FAST, "--resume"]
+    assert main(arguments) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    capsys.readouterr()
+
+    def never(self):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GanRun, "__iter__", never)
+        assert main(arguments) == 0
+        assert "already finished" in capsys.readouterr().err
+        # Of another run, whose results would be lost, it is not silent either.
+        for change, name in (
+            (["--seed", "5"], "seed"),
+            (["--members", "3"], "members"),
+            (["--steps", "6"], "steps"),
+            (["--train-size", "201"], "train_size"),
+            (["--samples", "101"], "samples"),
+            (["--penalty", "none"], "recipe"),
+        ):
+            assert main([*arguments, *change]) == 2
+            assert f"a finished run with other {name}: there is nothing to resume" in capsys.readouterr().err
+        for words, name in ((["--gif"], "training.gif"), (["--monitor", "2"], "truth.csv")):
+            assert main([*arguments, *words]) == 2
+            assert f"that run left no {name}" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    # Without --resume it is asked to replace them.
+    assert main([*arguments[:-1], "--steps", "6"]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 6
+    # What is no record of a run says nothing.
+    (tmp_path / "run.json").write_text("[]")
+    assert main(arguments) == 0
+
+
+def test_halves_of_files_are_swept_and_damaged_frames_are_named(tmp_path, capsys, monkeypatch):
+    import toygen.__main__ as command
+
+    arguments = ["two_peaks", "--members", "2", *FAST, "--steps", "8", "--gif", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "GanRun", interrupted(4))
+        assert main(arguments) == 130
+    halves = [".frames.npz.abc_1234", ".checkpoint.pt.abc_1234", ".generated.npz.abc_1234"]
+    for name in [*halves, ".checkpoint.pt.backup-of-mine"]:
+        (tmp_path / name).write_bytes(b"half")
+    whole = (tmp_path / "frames.npz").read_bytes()
+    capsys.readouterr()
+    for damaged in (b"", b"PK", whole[: len(whole) // 2], whole[:100] + b"x" * 40 + whole[140:], b"x" * 1000):
+        (tmp_path / "frames.npz").write_bytes(damaged)
+        assert main([*arguments, "--resume"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert "cannot be read as the frames of a film" in lines[-1]
+        assert not {path.name for path in tmp_path.iterdir()} & set(halves)
+    # Another film, of points in the plane.
+    np.savez(tmp_path / "frames.npz", steps=[1], clouds=np.zeros((1, 2, 5, 2)), members=[0, 1])
+    assert main([*arguments, "--resume"]) == 2
+    (tmp_path / "frames.npz").write_bytes(whole)
+    assert main([*arguments, "--resume"]) == 0
+    assert (tmp_path / "training.gif").exists()
+    assert (tmp_path / ".checkpoint.pt.backup-of-mine").exists()
 
 
 def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
@@ -230,7 +342,7 @@ def test_help_shows_examples_that_are_valid(capsys):
     examples = re.findall(r"^  python -m toygen (?!atlas|autoencoder|--claims)(.+)$", told, flags=re.MULTILINE)
     assert len(examples) >= 4
     for example in examples:
-        options = _parser().parse_args(example.split())
+        options = gan_parser().parse_args(example.split())
         assert options.out.parts[0] == "runs"
     for option in ("--resume", "--device", "--gif", "--chunk", "--checkpoint"):
         assert option in told

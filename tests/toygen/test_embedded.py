@@ -35,6 +35,21 @@ def test_the_null_at_full_size():
     assert max(ratio.error for ratio in ratios) < 0.05
 
 
+def test_the_origin_is_nearer_to_every_mode_than_its_samples_and_scores_nothing():
+    law, rng = embedded(), np.random.default_rng(1)
+    assert max(np.linalg.norm(part.mean) for part in law.components) < 14.2
+    for width in (1e-6, 0.08):
+        found = mode_coverage(generated=width * rng.standard_normal((300, 1200)), modes=law)
+        assert (found.captured, found.high_quality.value) == (0, 0.0)
+        assert found.missing == tuple(range(10))
+    # One blob around the origin, as wide as to be where samples of a mode are: every mode is said to be out of place.
+    first = law.components[0]
+    blob = 0.93 * (first.sample(300, rng) - first.mean)
+    found = mode_coverage(generated=blob, modes=law)
+    assert found.high_quality.value > 0.9
+    assert found.shifted == tuple(range(10))
+
+
 @pytest.mark.slow
 def test_the_command_at_full_size(tmp_path):
     words = "embedded --steps 4 --width 8 --batch 8 --train-size 200 --samples 100 --chunk 2 --members 2 --out"

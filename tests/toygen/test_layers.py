@@ -267,6 +267,30 @@ def test_the_slot_of_a_convolutional_member_does_not_matter():
         (lambda: EnsembleBatchNorm(0, 1), "features must be at least 1"),
         (lambda: EnsembleBatchNorm(1, 1, eps=0), "eps must be in"),
         (lambda: EnsembleLayerNorm(1, 0), "members must be at least 1"),
+        (
+            lambda: EnsembleConv2d(2, 1, rngs(0, 1, 2), size=3)(torch.zeros(2, 5, 2, 8, 8)),
+            "3 members, 2 channels; x has",
+        ),
+        (lambda: EnsembleConv2d(2, 1, rngs(0, 1), size=3)(torch.zeros(2, 5, 4, 8, 8)), r"takes \(2, batch, 2, height"),
+        (lambda: EnsembleConv2d(2, 1, rngs(0, 1), size=3)(torch.zeros(2, 5, 2)), "EnsembleConv2d takes"),
+        (
+            lambda: EnsembleConv2d(2, 1, rngs(0, 1), size=4)(torch.zeros(2, 5, 2, 8, 3)),
+            r"leaves nothing of images \(8, 3\)",
+        ),
+        (
+            lambda: EnsembleConvTranspose2d(2, 1, rngs(0, 1), size=3)(torch.zeros(2, 5, 1, 8, 8)),
+            "2 members, 2 channels",
+        ),
+        (
+            lambda: EnsembleConvTranspose2d(1, 1, rngs(0, 1), size=2, padding=2)(torch.zeros(2, 5, 1, 2, 2)),
+            "EnsembleConvTranspose2d leaves nothing",
+        ),
+        (lambda: EnsembleBatchNorm(3, 2)(torch.zeros(1, 5, 3)), r"takes \(2, batch, 3, ...\): 2 members"),
+        (lambda: EnsembleBatchNorm(3, 2)(torch.zeros(2, 5, 4, 2, 2)), r"x has shape \(2, 5, 4, 2, 2\)"),
+        (lambda: EnsembleBatchNorm(3, 2)(torch.zeros(2, 1, 3)), "two numbers per feature in training"),
+        (lambda: EnsembleLayerNorm(3, 2)(torch.zeros(3, 5, 3)), "EnsembleLayerNorm takes"),
+        (lambda: EnsembleLayerNorm(3, 2)(torch.zeros(2, 5, 1, 2, 2)), "2 members, 3 features"),
+        (lambda: EnsembleLayerNorm(3, 2)(torch.zeros(2, 3)), r"x has shape \(2, 3\)"),
     ],
 )
 def test_misuse_of_a_layer_is_named(make, match):

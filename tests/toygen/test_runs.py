@@ -9,6 +9,7 @@ import torch
 from divergences import InputError
 from evaluation.modes import mode_coverage
 from toygen import GanRun, MemberPlan, Recipe, Sampler, fit_gan, grid, recipe_for, ring
+from toygen.networks import stack
 from toygen.objectives import OBJECTIVES
 from toygen.penalties import PENALTIES
 from toygen.recipes import RECIPES, Units
@@ -59,8 +60,39 @@ def test_the_result_says_what_it_is(six, tmp_path):
     assert sampler.about["recipe"]["chunk"] == 4
     assert sampler.about["versions"]["torch"] == torch.__version__
     loaded = Sampler.load(sampler.save(tmp_path / "s.npz"))
-    own = np.random.default_rng(0).spawn(6)[3]
+    entropy = np.random.default_rng(0).integers(0, 2**32, 4).tolist()
+    own = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(5, 3, 0)))  # seed 5, member 3, its first
     assert np.array_equal(loaded(40, own), clouds[3])
+
+
+def test_the_points_of_a_member_are_the_same_alone_and_in_company(six):
+    alone, two = fit(members=[2]), fit(members=[4, 2])
+    points = six.sample(30, np.random.default_rng(9))
+    assert np.array_equal(alone.sample(30, np.random.default_rng(9))[0], points[2])
+    assert np.array_equal(two.sample(30, np.random.default_rng(9)), points[[4, 2]])
+    # A second call draws anew, and members do not share latents.
+    rng = np.random.default_rng(9)
+    first, second = six.sample(30, rng), six.sample(30, rng)
+    assert np.array_equal(first, points)
+    assert not np.isin(second, first).any()
+    same_network = dataclasses.replace(six, generators=stack([six.generators.pick([0])] * 6))
+    clouds = same_network.sample(30, np.random.default_rng(9))
+    assert len(np.unique(clouds[..., 0])) == 6 * 30
+
+
+def test_points_of_mixed_members_go_by_seed_index_and_order():
+    mixed = fit(recipe=CHUNK, members=[1, 1, 1], seeds=[5, 5, 6], learning_rates=[1e-3, 2e-3, 1e-3], steps=2)
+    points = mixed.sample(20, np.random.default_rng(3))
+    assert np.array_equal(
+        fit(recipe=CHUNK, members=[1], seed=6, steps=2).sample(20, np.random.default_rng(3))[0], points[2]
+    )
+    assert np.array_equal(
+        fit(recipe=CHUNK, members=[1], seed=5, steps=2).sample(20, np.random.default_rng(3))[0], points[0]
+    )
+    # The same index and seed twice: latents of their own.
+    twice = dataclasses.replace(mixed, generators=stack([mixed.generators.pick([0])] * 3))
+    clouds = twice.sample(20, np.random.default_rng(3))
+    assert not np.isin(clouds[0], clouds[1]).any()
 
 
 def test_a_member_that_diverged_is_named_and_never_sampled(six):

@@ -74,11 +74,24 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, latent, before):
         (lambda net: Sampler(net, PLANE)(-1, np.random.default_rng(0)), "n must be at least 0"),
         (lambda net: Sampler(net, PLANE)(2.5, np.random.default_rng(0)), "n must be a whole number"),
         (lambda net: Sampler(net, PLANE)(2, 0), "rng must be a numpy.random.Generator"),
+        (lambda net: Sampler(net, PLANE).push(np.zeros((4, 3))), "latents must be 2-dimensional"),
+        (lambda net: Sampler(net, PLANE).push([["a", "b"]]), "latents must hold real numbers"),
+        (lambda net: Sampler(net, PLANE).push([[np.nan, 0.0]]), "latents holds NaN"),
+        (lambda net: Sampler(net, PLANE).push(np.zeros((1, 4, 2))), "latents must have shape"),
     ],
 )
 def test_misuse_is_named(make, match):
     with pytest.raises(InputError, match=match):
         make(network())
+
+
+def test_latents_of_any_numeric_type_are_pushed():
+    sampler = Sampler(network(), PLANE)
+    z = np.random.default_rng(0).integers(-2, 3, (7, 2))
+    points = sampler.push(z.astype(np.float64))
+    for same in (z, z.tolist(), z.astype(np.float32), torch.tensor(z)):
+        assert np.array_equal(sampler.push(same), points)
+    assert sampler.push(np.empty((0, 2))).shape == (0, sampler.dim)
 
 
 def test_a_member_that_diverged_is_no_sampler():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from divergences import Estimate, Gaussian, Quadrature, jsd
 from divergences.claim import Claim
@@ -104,6 +105,39 @@ def test_a_test_without_effect_does_not_pass(monkeypatch):
     monkeypatch.setattr(claims_ensembles, "complete", lambda penalty, pack: (40, 64))
     assert not claim("packing-reduces-collapse").check().agrees
     assert not claim("penalty-reduces-collapse").check().agrees
+
+
+def test_tracking_is_claimed_of_intervals_and_both_are_printed(monkeypatch):
+    """Planted correlations: the critic's must lie above the loss's with the whole interval."""
+    steps, members = np.arange(15.0)[:, None], claims_ensembles._TRACKED
+    rng = np.random.default_rng(2)
+
+    def planted(noise):
+        distance = 15 - steps + 0.1 * rng.standard_normal((15, members))
+        return distance, distance + noise * rng.standard_normal((15, members))
+
+    tables = {"wasserstein": planted(2.0), "non_saturating": planted(10.0), "minimax": planted(1e6)}
+    monkeypatch.setattr(claims_ensembles, "followed", tables.__getitem__)
+    found = claims_ensembles._tracking("wasserstein")
+    own = [stats.spearmanr(*pair).statistic for pair in zip(*(table.T for table in tables["wasserstein"]), strict=True)]
+    assert found.interval == pytest.approx(stats.t.interval(0.95, members - 1, np.mean(own), stats.sem(own)))
+    tracking = (
+        "critic-tracks-quality",
+        "loss-tracks-less",
+        "saturated-loss-tracks-less",
+        "saturated-loss-does-not-track",
+    )
+    results = {name: claim(name).check() for name in tracking}
+    assert all(result.agrees for result in results.values())
+    for side, objective in (
+        (results["loss-tracks-less"].left, "non_saturating"),
+        (results["loss-tracks-less"].right, "wasserstein"),
+    ):
+        assert side.method.startswith(f"{objective}: rank correlation 0.")
+        assert "(95 %), 16 members" in side.method
+    # A loss that tracks as well as the critic breaks all that is said of losses.
+    tables["non_saturating"] = tables["minimax"] = planted(2.0)
+    assert not any(claim(name).check().agrees for name in tracking[1:])
 
 
 def test_sign_tests_keep_their_error_rate():
