@@ -136,7 +136,7 @@ def score(pair: Pair) -> Estimate:
         spread = Spread.of_influences([pair.reference.psi, pair.generated.psi], second, bias)
     else:
         spread = Spread(pair.first_order, second, bias)
-    low, high = square_interval(value, spread._replace(first=spread.first * (1 + dim / (2 * n))))
+    low, high = square_interval(value, spread._replace(first=spread.first * (1 + dim / (2 * n)), spectrum="even"))
     low, high = low - slack, high + slack
     error = max(value - low, high - value)
     return Estimate(value, error, level=0.95, method=how, n=n, raw=pair.raw, bounds=(low, high))

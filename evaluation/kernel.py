@@ -320,7 +320,8 @@ def _moments(sums: _Sums, n: int, m: int) -> tuple[float, float, Spread]:
     zeta = max(sums.squares / (pool * (pool - 1)) - 2 * float(rows @ rows) / pool + mean**2, 0.0)
     second = 2 * zeta * (1 / (n * (n - 1)) + 2 / (n * m) + 1 / (m * (m - 1)))
     influences = [2 * witness_first, 2 * witness_second]
-    return value, raw, Spread.of_influences(influences, second, max(raw - value, 0.0))
+    spread = Spread.of_influences(influences, second, max(raw - value, 0.0))
+    return value, raw, spread._replace(spectrum="long")
 
 
 def _subsets(subsets: Any, n: int, m: int) -> tuple[int, int]:
@@ -356,7 +357,7 @@ def _protocol(y: Cloud, x: Cloud, count: int, size: int) -> KernelEstimate:
     first, second, bias = firsts / count, seconds / count * rate**2, bias / count * rate
     first = max(first - 2 * seconds / count, 0.0) * rate + 2 * second
     value, deviation = float(values.mean()), float(values.std())
-    low, high = square_interval(value, Spread(first, second, bias))
+    low, high = square_interval(value, Spread(first, second, bias, spectrum="long"))
     drawing = deviation / math.sqrt(count)
     low, high = value - math.hypot(value - low, Z95 * drawing), value + math.hypot(high - value, Z95 * drawing)
     return KernelEstimate(

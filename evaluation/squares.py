@@ -8,11 +8,12 @@ holds those θ that the estimate does not contradict, as Wilson's does for a sha
 
     value − θ ≤ V(θ)^½ · (z + γ(θ)(z² − 1)/6)   and   θ − value ≤ V(θ)^½ · t,
 
-with V(θ) = τ² + aθ, where τ² = 2 tr Σ². With F = 4|Σ^½(δ + ε)|², the first-order variance at the estimate,
-a = F/|δ + ε|² is four times a mean of Σ's eigenvalues, and steady where F itself is not. Where |δ + ε|² < τ, it goes
-over to the ratio of both means at θ = 0, 2τ²/tr Σ. The skewness γ is that of Cornish and Fisher, the third cumulants
-those of the scaled χ² with the same tr Σ and tr Σ². It would shorten the upper arm; that is not done, for F itself is
-then small by chance.
+with V(θ) = τ² + aθ, where τ² = 2 tr Σ². With F = 4|Σ^½(δ + ε)|², the first-order variance at the estimate, a = F/|δ +
+ε|² is four times a mean of Σ's eigenvalues, and steady where F itself is not. Where |δ + ε|² < τ, it goes over to the
+ratio of both means at θ = 0, 2τ²/tr Σ. If Σ has a long spectrum, as those of kernels have, that mean is not the
+eigenvalue along δ: there a is at least (F − 2τ²)/θ, since 2τ² is what ε adds to F on average. The skewness γ is that of
+Cornish and Fisher, the third cumulants those of the scaled χ² with the same tr Σ and tr Σ². It would shorten the upper
+arm; that is not done, for F itself is then small by chance.
 
 **Few samples, heavy tails.** The influences of the samples, whose variance is F, tell how well F is known and how
 skewed the error is. The upper arm has the quantile t of Student's law with Satterthwaite's degrees of freedom,
@@ -21,10 +22,10 @@ their sum is positive (Johnson, Hall): a set without its rare large values has a
 Of these two the lower arm has no need.
 
 **Near equality.** θ cannot be missed from below where it is 0, so z goes from a one-sided quantile of 4 % at θ = 0 to
-the two-sided one of 2.5 % at θ = τ. If few directions make up Σ it takes longer: |δ + ε|² is never negative, so the
-upper arm cannot fail before θ is several τ. With ε isotropic in k = 2(tr Σ)²/τ² directions its failures are those of a
-noncentral χ²; what they leave of 5 %, the lower arm may take, up to 4 %. θ = 0 is contradicted only if value > z√F/2
-as well: at θ = 0 this is the same to first approximation, but F sees heavy tails that τ² does not. Where 0 is not
+the two-sided one of 2.5 % at θ = τ. If few even directions make up Σ it takes longer: |δ + ε|² is never negative, so
+the upper arm cannot fail before θ is several τ. With ε isotropic in k = 2(tr Σ)²/τ² directions its failures are those
+of a noncentral χ²; what they leave of 5 %, the lower arm may take, up to 4 %. θ = 0 is contradicted only if value >
+z√F/2 as well: at θ = 0 this is the same to first approximation, but F sees heavy tails that τ² does not. Where 0 is not
 contradicted, the lower end is the (negative) point that the value's own spread reaches.
 
 References:
@@ -69,6 +70,7 @@ class Spread(NamedTuple):
         bias: tr Σ, what was subtracted from the plain number.
         skew: skewness of the first-order error, from the samples' influences; 0 where these are not known.
         freedom: degrees of freedom of F; infinite where it is not known how well F is.
+        spectrum: of Σ: "even" (like that of a covariance), "long" (like that of a kernel), or "" if unknown.
     """
 
     first: float
@@ -76,6 +78,7 @@ class Spread(NamedTuple):
     bias: float
     skew: float = 0.0
     freedom: float = math.inf
+    spectrum: str = ""
 
     @classmethod
     def of_influences(cls, sides: Sequence[Any], second: float, bias: float) -> Spread:
@@ -100,7 +103,7 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
     >>> round(low, 2), round(high, 2)
     (3.26, 4.86)
     """
-    first, second, bias, lopsided, freedom = spread
+    first, second, bias, lopsided, freedom, spectrum = spread
     tau = math.sqrt(second)
     plain = max(value + bias, 0.0)
     if max(plain, tau) <= 0 or max(first, second) <= 0:
@@ -108,6 +111,8 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
     slope = first / max(plain, tau)
     if plain < tau and bias > 0:
         slope += (1 - plain / tau) * 2 * second / bias
+    if spectrum == "long":
+        slope = max(slope, (first - 2 * second) / max(value, tau))
     third_at_zero = 2 * second**2 / bias if bias > 0 else 0.0
 
     def lower_arm(theta: float) -> float:
@@ -115,7 +120,8 @@ def square_interval(value: float, spread: Spread) -> tuple[float, float]:
         if sigma <= 0:
             return 0.0
         z = LEAST_Z + (Z95 - LEAST_Z) * (min(theta / tau, 1.0) if tau > 0 else 1.0)
-        z = min(z, _z_left_over(theta, second, bias))
+        if spectrum == "even":
+            z = min(z, _z_left_over(theta, second, bias))
         skew = min((third_at_zero + 1.5 * slope**2 * theta) / sigma**3, _SKEWEST)
         return sigma * (z + skew * (z**2 - 1) / 6)
 

@@ -22,12 +22,22 @@ from divergences import Estimate, InputError, Quadrature, kl, sliced_wasserstein
 from divergences.checks import as_count
 from toygen.autoencoder_recipe import BAYESIAN, AutoencoderRecipe
 from toygen.autoencoder_runs import AutoencoderEnsemble, AutoencoderRun
-from toygen.checkpoints import save_checkpoint
+from toygen.checkpoints import save_checkpoint, sweep
 from toygen.chunked import versions
 from toygen.clock import Clock
 from toygen.codebook import codebook_use
 from toygen.collapse import LatentUnit
-from toygen.command_line import Parser, aligned, check_writable, data_streams, guarded, save_arrays, save_json, take_up
+from toygen.command_line import (
+    Parser,
+    aligned,
+    already_finished,
+    check_writable,
+    data_streams,
+    guarded,
+    save_arrays,
+    save_json,
+    take_up,
+)
 from toygen.evidence import Evidence, evidence, mean_over_members
 from toygen.interrupts import between_steps
 from toygen.runs import write_losses
@@ -119,10 +129,26 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
     )
     check_writable(options.out)
+    about: dict[str, Any] = {
+        "target": options.target,
+        "scale": options.scale,
+        "train_size": options.train_size,
+        "points": scored,
+        "importance": options.importance,
+        "seed": options.seed,
+        "members": list(range(options.members)),
+        "steps": options.steps,
+        "recipe": dataclasses.asdict(recipe),
+    }
+    record, checkpoint = options.out / "run.json", options.out / _CHECKPOINT
+    sweep(checkpoint)
+    if options.resume and not checkpoint.exists() and already_finished(record, about):
+        return 0
     start = time.monotonic()
     if not _train(run, options):
         return 130
     ensemble = run.result()
+    record.unlink(missing_ok=True)  # written anew when all the rest is
     save_arrays(options.out / "history.npz", members=np.array(ensemble.members), **ensemble.history)
     write_losses(options.out / "history.csv", ensemble.history, every=-(-options.steps // _MOST_ROWS))
     if not ensemble.healthy:
@@ -141,21 +167,15 @@ def _run(options: argparse.Namespace) -> int:
         report, more = _compare(ensemble, train, test, rng)
     lines += more
     save_arrays(options.out / "generated.npz", samples=sampler(_COMPARED, rng))
-    about = {
-        "target": options.target,
-        "scale": options.scale,
-        "seed": options.seed,
-        "members": list(ensemble.members),
+    about |= {
         "diverged": [ensemble.members[place] for place in np.flatnonzero(ensemble.diverged)],
-        "steps": options.steps,
-        "recipe": dataclasses.asdict(recipe),
         "device": ensemble.device,
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 1),
     }
-    save_json(options.out / "run.json", about)
     save_json(options.out / "evidence.json", report)
-    (options.out / _CHECKPOINT).unlink(missing_ok=True)
+    save_json(record, about)
+    checkpoint.unlink(missing_ok=True)
     lines += [f"diverged: member {member}; not scored" for member in about["diverged"]]
     lines.append(f"written to {options.out}; sampler.npz is member {ensemble.members[first]}")
     print("\n".join(lines))  # noqa: T201

@@ -65,6 +65,14 @@ def test_so_does_an_autoencoder(tmp_path, capsys, monkeypatch):
     assert "interrupted after 5 steps" in capsys.readouterr().err
     assert autoencoder_command.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
     assert same(tmp_path / "whole", tmp_path / "parts", ("history.npz", "generated.npz", "sampler.npz"))
+    # What is finished is neither trained again nor replaced by another run's.
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderRun, "__iter__", None)
+        assert autoencoder_command.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
+        assert "already finished" in capsys.readouterr().err
+        assert autoencoder_command.main([*words, str(tmp_path / "parts"), "--resume", "--seed", "9"]) == 2
+        assert "a finished run with other seed" in capsys.readouterr().err
 
 
 def gan_run():
