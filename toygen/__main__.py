@@ -83,9 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _chosen(words: list[str]) -> int:
     if words[:1] == ["atlas"]:
-        from toygen import atlas
+        from toygen import atlas_command
 
-        return atlas.main(words[1:])
+        return atlas_command.main(words[1:])
     if words[:1] == ["autoencoder"]:
         from toygen import autoencoder_command
 

@@ -12,7 +12,8 @@ import torch
 from divergences import InputError
 from evaluation.intervals import wilson
 from toygen import atlas_rows, atlas_table
-from toygen.atlas import Cell, Outcome, ablation, atlas, committed, full, main, run_cell
+from toygen.atlas import Cell, Outcome, ablation, atlas, committed, full, run_cell
+from toygen.atlas_command import main
 from toygen.checkpoints import load_checkpoint, save_checkpoint
 from toygen.coins import SHARP, CoinRecipe, CoinRun, Coins, fit_sharp
 from toygen.game import Game
@@ -593,7 +594,7 @@ def test_the_command_shows_the_shipped_table(capsys):
 
 def test_the_command_runs_and_resumes(tmp_path, capsys, monkeypatch):
     cells = [TINY, dataclasses.replace(TINY, target="grid")]
-    monkeypatch.setattr("toygen.atlas.committed", lambda: cells)
+    monkeypatch.setattr("toygen.atlas_command.committed", lambda: cells)
     out = ["--out", str(tmp_path)]
     assert main([*out, "--list"]) == 0
     assert "0 of 2 cells are there" in capsys.readouterr().out
