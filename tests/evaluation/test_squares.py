@@ -7,13 +7,14 @@ from scipy import stats
 from evaluation.squares import Spread, square_interval
 
 
-def held(theta, dim, trials, *, seed=0):
+def held(theta, dim, trials, *, seed=0, spectrum=""):
     """Share of intervals that hold |δ|² = θ: |δ + ε|² − d v for normal ε of variance v in each of d directions."""
     rng, v = np.random.default_rng(seed), 0.04
     seen = rng.standard_normal((trials, dim)) * np.sqrt(v)
     seen[:, 0] += np.sqrt(theta)
     plain = np.sum(seen**2, axis=1)
-    ends = [square_interval(p - dim * v, Spread(4 * v * p, 2 * dim * v**2, dim * v)) for p in plain]
+    spreads = [Spread(4 * v * p, 2 * dim * v**2, dim * v, spectrum=spectrum) for p in plain]
+    ends = [square_interval(p - dim * v, spread) for p, spread in zip(plain, spreads, strict=True)]
     return np.mean([low <= theta <= high for low, high in ends])
 
 
@@ -24,6 +25,32 @@ def test_it_holds_the_truth_at_its_level_near_zero_and_far_away(dim):
         share = held(theta, dim, 200)
         # 200 trials at 95 %: below 0.91 with probability 0.9 %.
         assert share >= 0.91, (theta, share)
+
+
+def test_few_even_directions_are_given_no_more_than_they_need():
+    """At 3τ in five directions the upper arm cannot fail; the lower one takes what it leaves, if it may."""
+    theta = 3 * np.sqrt(10) * 0.04
+    even, unknown = (held(theta, 5, 1000, spectrum=spectrum) for spectrum in ("even", ""))
+    # The same draws, 95 % and three standard errors of a thousand.
+    assert 0.93 <= even <= 0.97
+    assert unknown >= even + 0.005
+
+
+def test_a_long_spectrum_has_the_variance_of_its_own_direction():
+    """One direction of variance 1 along δ beside a thousand small ones: their mean says nothing of it."""
+    rng, theta, small = np.random.default_rng(3), 100.0, 0.1
+    second, bias = 2 * (1 + 1000 * small**2), 1 + 1000 * small
+    found = {"long": 0, "": 0}
+    for _ in range(400):
+        along, others = 10 + rng.standard_normal(), np.sqrt(small) * rng.standard_normal(1000)
+        rest = float(others @ others)
+        value, first = along**2 + rest - bias, 4 * (along**2 + small * rest)
+        for spectrum in found:
+            low, high = square_interval(value, Spread(first, second, bias, spectrum=spectrum))
+            found[spectrum] += low <= theta <= high
+    # 95 % and three standard errors of 400 trials.
+    assert found["long"] >= 0.917 * 400
+    assert found[""] < 0.9 * 400
 
 
 @pytest.mark.slow
