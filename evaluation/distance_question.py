@@ -73,7 +73,7 @@ def distribution(
             null=0.0,
             p_value=p_value,
             verdict=verdict,
-            meaning=f"{meaning} {_FOREIGN if foreign else _distance_answer(verdict, measured, margin, n)}",
+            meaning=f"{_FOREIGN if foreign else _distance_answer(verdict, measured, margin, n)} {meaning}",
             evidence={
                 "margin": margin,
                 "total_variance": variance,

@@ -466,7 +466,7 @@ def test_the_command_draws_from_samplers_and_takes_features(tmp_path, monkeypatc
     for extra, word in (
         (["--features", "inception"], "pt_inception-2015-12-05-6726825d.pth"),
         (["--features", "inception", "--weights", "train.npy"], "train.npy"),
-        (["--weights", "x.pth"], "weights= are those of Inception"),
+        (["--weights", "x.pth"], "--weights are those of --features inception"),
         (["--features", "classifier"], "--train-labels"),
         (["--n", "1"], "at least 2"),
     ):
