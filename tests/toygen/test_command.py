@@ -13,6 +13,7 @@ import torch
 
 from divergences import Gaussian, Mixture
 from evaluation.modes import mode_coverage
+from tests.toygen.stops import interrupted
 from toygen import SHARP, GanRun, Sampler
 from toygen.__main__ import main
 from toygen.gan_options import chosen_recipe, gan_parser
@@ -219,19 +220,6 @@ def test_the_help_says_what_the_recipes_do(capsys):
     assert "the usual one of the objective (critics: gradient_penalty, logits: r1_r2)" in told
     assert recipe_for("wasserstein").penalty == recipe_for("mmd").penalty == "gradient_penalty"
     assert recipe_for("hinge").penalty == "r1_r2"
-
-
-def interrupted(step):
-    """A run that stops as if somebody pressed Ctrl-C."""
-
-    class Run(GanRun):
-        def __iter__(self):
-            for progress in super().__iter__():
-                yield progress
-                if progress.done == step:
-                    raise KeyboardInterrupt
-
-    return Run
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers_and_the_same_film(tmp_path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 
 import toygen.__main__ as command
 from divergences import InputError
+from tests.toygen.stops import interrupted
 from toygen import GanRun, History, Recipe, Yardstick, monitor, ring, two_peaks
 from toygen.__main__ import main
 from toygen.watch import Watch
@@ -17,19 +18,6 @@ FAST = ["--width", "8", "--batch", "8", "--train-size", "100", "--samples", "50"
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def interrupted(step):
-    """A run that stops as if somebody pressed Ctrl-C."""
-
-    class Run(GanRun):
-        def __iter__(self):
-            for progress in super().__iter__():
-                yield progress
-                if progress.done == step:
-                    raise KeyboardInterrupt
-
-    return Run
 
 
 @pytest.mark.parametrize("law", [ring(), two_peaks()], ids=["plane", "line"])
